@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * memfile - the frames: 4 KiB pieces of one memfd, counted by references.
+ *
+ * Answers: which frame can I have, where is it in memory, who still uses it, to
+ * which page of which inode does it belong?
+ *
+ * A frame is a 32-bit number; frame f lies at memfile_addr (f) = base + f * 4096, so
+ * neighbouring numbers are neighbours in memory and a run of frames is one buffer.
+ * Memory is charged to the budget when a frame is first handed out (populated) and stays
+ * charged while the frame is free: frames are recycled, not punched (D20).
+ * memfile_shrink() punches free frames and gives their charge back.
+ *
+ * References (MFL, FRS-3): memfile_alloc hands out frames with one reference.  The
+ * map of an inode owns one; a write-back request under way, a fill whose
+ * waiters have not copied yet and a mapping own one each.  At zero the frame is free.
+ * A frame with exactly one reference is used by its map only: eviction may take it.
+ *
+ * Zeroes   a frame that is handed out for the first time, or after a punch, reads as
+ *          zeros; a recycled one holds old bytes of anybody (S-4): the caller must not
+ *          let a byte be read that it has not written.
+ * Units    frames; bytes where said.
+ * Threads  alloc, free, shrink: any thread, take RANK_MEMFILE; get, put, refs, owner: any
+ *          thread, atomics (put takes RANK_MEMFILE when it frees).
+ * Errors   0 or an errno value; alloc returns how many it got.
+ * Source   MFL-1..12, D20, D29, D30; prototype, section E.
+ */
+#ifndef PC_MEMFILE_H
+#define PC_MEMFILE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "budget.h"
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE ((uint64_t) 1 << PAGE_SHIFT)
+#define FRAME_NONE UINT32_MAX
+
+struct memfile;
+
+/* Frame table entry: 16 bytes.  owner is written by the inode under its stripe lock. */
+struct frame {
+  _Atomic uint64_t owner;       /* frame_owner (inode id, page number); 0: none */
+  _Atomic uint32_t refs;
+  uint32_t link;                /* memfile's own: free lists */
+};
+
+#define FRAME_ID_BITS 12        /* inode id 1..4095; page numbers below 2^52 */
+static inline uint64_t
+frame_owner (uint32_t id, uint64_t pgno)
+{
+  return (uint64_t) id << (64 - FRAME_ID_BITS) | pgno;
+}
+
+static inline uint32_t
+frame_owner_id (uint64_t owner)
+{
+  return owner >> (64 - FRAME_ID_BITS);
+}
+
+static inline uint64_t
+frame_owner_pgno (uint64_t owner)
+{
+  return owner & (((uint64_t) 1 << (64 - FRAME_ID_BITS)) - 1);
+}
+
+/* max_frames: the size of the table and of the address range; memory is only taken
+ * as frames are used.  Charges its table to BUDGET_FIXED.  EINVAL with another page
+ * size (D29).
+ */
+extern int memfile_create (struct budget *, uint32_t max_frames, struct memfile **);
+extern void memfile_free (struct memfile *);    /* every frame must be free */
+
+extern uint8_t *memfile_addr (struct memfile *, uint32_t frame);
+extern struct frame *memfile_frame (struct memfile *, uint32_t frame);
+extern int memfile_fd (struct memfile *);
+extern uint32_t memfile_max (struct memfile *);
+
+/* Take up to n frames with one reference each, in runs as long as can be had: n consecutive numbers when
+ * there are such, ascending within a run.  Returns how many it got: fewer when free frames and budget are
+ * short.  Never blocks, never evicts.
+ */
+extern size_t memfile_alloc (struct memfile *, size_t n, uint32_t *out);
+
+/* One more reference; the frame must have one. */
+extern void memfile_get (struct memfile *, uint32_t frame);
+
+/* One less.  Returns true if that freed it. */
+extern bool memfile_put (struct memfile *, uint32_t frame);
+
+/* The same for an array: one lock for all that become free. */
+extern void memfile_put_many (struct memfile *, const uint32_t *frames, size_t n);
+
+static inline uint32_t
+frame_refs (struct frame *f)
+{
+  return atomic_load_explicit (&f->refs, memory_order_acquire);
+}
+
+/* Frames that memfile_alloc could hand out now without anybody giving one back. */
+extern uint32_t memfile_available (struct memfile *);
+extern uint32_t memfile_in_use (struct memfile *);
+
+/* Give the memory of up to n free frames back to the system and the budget; returns how many. */
+extern uint32_t memfile_shrink (struct memfile *, uint32_t n);
+
+/* Populate up to n frames ahead of need (MADV_POPULATE_WRITE on address ranges never used yet), so that a
+ * first fill does not fault.  For a background thread or timer.  Charges the budget.  Returns how many.
+ */
+extern uint32_t memfile_populate (struct memfile *, uint32_t n);
+
+extern void memfile_check (struct memfile *);
+
+/* The bounce pool: `count` buffers of `size` bytes (page aligned, MADV_DONTDUMP), charged to
+ * BUDGET_FIXED at creation.  Never blocks; NULL when all are out.  The last `reserved` ones go
+ * to callers that say `flush` (the flush path's share, D20).
+ */
+struct bounce;
+extern int bounce_create (struct budget *, size_t size, unsigned count, unsigned reserved, struct bounce **);
+extern void bounce_free (struct bounce *);
+extern void *bounce_take (struct bounce *, bool flush);
+extern void bounce_give (struct bounce *, void *);
+extern size_t bounce_size (struct bounce *);
+
+#endif /* PC_MEMFILE_H */
