@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* evict - which frames leave when memory is short.
+ *
+ * Answers: of all frames in use, which are the next to be given up?  It knows
+ * frame numbers and one 64-bit key a page, nothing of bytes, exports or I/O.
+ *
+ * Units    frames are numbers in [0, nframes); a key names a page for ever
+ *          (evict_key), a frame holds one page after the other.
+ * Threads  evict_touch and evict_is_ahead take no lock and run anywhere while
+ *          the caller holds the frame (a pin); every other function runs under
+ *          the caller's eviction lock (D25).
+ * Errors   none: all memory comes with evict_init.
+ * Memory   one block, evict_size (): at most 12 bytes a frame (queue slots
+ *          4.5, remembered keys 4, state 2 and rounding); no allocation.
+ * Cost     touch: one byte load, a store only when it changes; insert, forget,
+ *          gone, unpick O(1) amortised; pick O(max) amortised, and never more
+ *          than EVICT_SCAN frames looked at for one victim.
+ *
+ * Life of a frame number:
+ *
+ *        evict_insert             evict_pick                evict_gone
+ *   OUT ------------> in a queue -----------> picked -----------------> OUT
+ *        ^                |  ^                  |
+ *        +-- evict_forget +  +-- evict_unpick --+
+ *
+ * evict_forget is also legal for a picked frame (a write replaced it while its
+ * victim list was being worked off).  A picked frame belongs to who picked it:
+ * it must come back through evict_gone, evict_unpick or evict_forget.
+ */
+#ifndef PC_EVICT_H
+#define PC_EVICT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Frame numbers take 27 bits of a queue slot: 512 GiB of 4 KiB frames. */
+#define EVICT_MAX_FRAMES (UINT32_C (1) << 27)
+
+/* Flags of evict_insert. */
+#define EVICT_AHEAD 1u        /* fetched ahead: nobody asked for it yet */
+
+/* Flags of evict_pick. */
+#define EVICT_COLD 1u         /* only frames untouched since they came; may
+                                 find none (D19: NBD_CMD_CACHE) */
+
+/* Why a picked frame comes back. */
+enum evict_reason {
+  EVICT_BUSY,                 /* pinned or in flight: another turn, same queue */
+  EVICT_DIRTY,                /* must be cleaned first: one more life */
+};
+
+struct evict_stats {
+  uint64_t inserted;          /* evict_insert */
+  uint64_t inserted_ahead;    /* of these, with EVICT_AHEAD */
+  uint64_t returned;          /* inserted again while its key was remembered */
+  uint64_t evicted;           /* evict_gone */
+  uint64_t evicted_main;      /* of these, from the main queue */
+  uint64_t wasted;            /* fetched ahead and gone or forgotten unread */
+  uint64_t forgotten;         /* evict_forget */
+  uint64_t promoted;          /* small queue to main queue */
+  uint64_t second_chances;    /* main queue's tail to its head */
+  uint64_t busy;              /* evict_unpick by reason */
+  uint64_t dirty;
+  uint64_t scan_limits;       /* a frame taken because all were hot */
+  uint64_t squeezes;          /* slots of forgotten frames collected */
+};
+
+struct evict;                 /* the end of this file */
+
+/* A page's key: the same page gives the same key, all bits well mixed. */
+static inline uint64_t
+evict_key (uint64_t inode_id, uint64_t pgno)
+{
+  uint64_t h = pgno * UINT64_C (0x9e3779b97f4a7c15)
+             + inode_id * UINT64_C (0xd1b54a32d192ed03);
+
+  h = (h ^ (h >> 32)) * UINT64_C (0xbf58476d1ce4e5b9);
+  h = (h ^ (h >> 29)) * UINT64_C (0x94d049bb133111eb);
+  return h ^ (h >> 32);
+}
+
+/* Bytes that evict_init needs for frames [0, nframes). */
+extern size_t evict_size (uint32_t nframes);
+
+/* mem      evict_size (nframes) bytes aligned to 64, zeroed or not; lent until
+ *          the struct is no longer used (there is no release)
+ * nframes  1..EVICT_MAX_FRAMES; also the first target
+ */
+extern void evict_init (struct evict *e, void *mem, uint32_t nframes);
+
+/* How many frames the cache may use now, 1..nframes: the policy's proportions
+ * follow it.  Takes no frame away; the caller picks evict_excess () of them.
+ */
+extern void evict_set_target (struct evict *e, uint32_t target);
+
+/* Frames in queues beyond the target. */
+extern uint32_t evict_excess (const struct evict *e);
+
+/* Forget all remembered keys and treat the next insertions as a first fill.
+ * For "everything was dropped"; frames in queues stay.
+ */
+extern void evict_rewarm (struct evict *e);
+
+/* frame (OUT before) now holds the page of key. */
+extern void evict_insert (struct evict *e, uint32_t frame, uint64_t key,
+                          unsigned flags);
+
+/* A request used the frame (once a request, not once a page line or sector).
+ * Returns true if it had been fetched ahead and this was the first use: the
+ * caller reports that to readahead_feedback.  Two threads at once may both be
+ * told so, or one count may be lost: it is a hint, no account.
+ * Locks    none.   Thread any.   The caller keeps the frame from leaving.
+ */
+static inline bool evict_touch (struct evict *e, uint32_t frame);
+
+/* True while nobody used a frame that was fetched ahead.  No lock. */
+static inline bool evict_is_ahead (const struct evict *e, uint32_t frame);
+
+/* frame's page was dropped by something else (trim, overwrite, error, close).
+ * Its key is not remembered.  Returns true if it had been fetched ahead and
+ * never used (the caller tells readahead_feedback).
+ */
+extern bool evict_forget (struct evict *e, uint32_t frame);
+
+/* Take up to max victims out of the queues, best victim first; returns how
+ * many.  Less than max only when nothing (or, with EVICT_COLD, nothing cold)
+ * is left within the scan bound.
+ */
+extern unsigned evict_pick (struct evict *e, uint32_t out[], unsigned max,
+                            unsigned flags);
+
+/* A picked frame's page was dropped; key is that page's key.  The key is
+ * remembered if the policy wants it.  Returns true if it had been fetched
+ * ahead and never used.
+ */
+extern bool evict_gone (struct evict *e, uint32_t frame, uint64_t key);
+
+/* A picked frame stays.  It is not picked again before the other frames of its
+ * queue were looked at.
+ */
+extern void evict_unpick (struct evict *e, uint32_t frame,
+                          enum evict_reason reason);
+
+/* The next frames that evict_pick would look at and take, at most max, nothing
+ * moved: for cleaning ahead (D25).  Looks at no more than 4 * max + 64 slots.
+ */
+extern unsigned evict_tail (const struct evict *e, uint32_t out[],
+                            unsigned max);
+
+/* In a queue, and would leave the next time it is looked at. */
+extern bool evict_is_cold (const struct evict *e, uint32_t frame);
+
+/* In a queue or picked. */
+extern bool evict_has (const struct evict *e, uint32_t frame);
+
+/* Frames in queues (picked ones not counted). */
+extern uint32_t evict_count (const struct evict *e);
+
+extern void evict_get_stats (const struct evict *e, struct evict_stats *ret);
+
+/* Abort if an invariant does not hold.  O(nframes). */
+extern void evict_check (const struct evict *e);
+
+/* What follows is here so that the struct can be embedded and the two functions
+ * of the hit path inlined; nobody outside evict.c reads it.
+ */
+
+enum evict_queue_id { EVICT_SMALL, EVICT_MAIN, EVICT_NQUEUES };
+
+struct evict_queue {
+  uint32_t head, tail;          /* chunks: insertion side, eviction side */
+  uint32_t head_at, tail_at;    /* next free slot, next slot to look at */
+  uint32_t live;                /* frames whose state says this queue */
+};
+
+struct evict {
+  /* Fixed at evict_init. */
+  uint32_t nframes;
+  uint32_t nchunks, nbuckets;
+  uint8_t *heat;                /* a frame: uses, and EVICT_HEAT_AHEAD; the only
+                                   bytes touched without the lock, relaxed */
+
+  /* The rest is guarded by the caller's eviction lock. */
+  uint8_t *place;               /* a frame: where it is, and its slot's tag */
+  uint32_t *slots;              /* chunks of queue slots */
+  uint32_t *next;               /* chain of chunks */
+  uint32_t *ghost;              /* buckets of remembered keys */
+  uint32_t target;
+  uint32_t free_chunk, nfree;
+  struct evict_queue queue[EVICT_NQUEUES];
+  uint32_t picked;              /* frames handed out by evict_pick */
+  uint32_t ahead;               /* inserted ahead, not yet seen used or gone */
+  uint32_t warm;                /* first fill: small queue full goes to main */
+  uint32_t age;                 /* keys remembered so far */
+  struct evict_stats stats;
+};
+
+#define EVICT_HEAT_MAX 3u
+#define EVICT_HEAT_AHEAD 0x80u
+
+static inline bool
+evict_touch (struct evict *e, uint32_t frame)
+{
+  uint8_t *p = &e->heat[frame];
+  uint8_t h = __atomic_load_n (p, __ATOMIC_RELAXED);
+
+  /* Relaxed, load and store apart: a count lost to another reader, or to the
+   * scan that halves it, costs one frame a little of its life.
+   */
+  if (h < EVICT_HEAT_MAX) {
+    __atomic_store_n (p, (uint8_t) (h + 1), __ATOMIC_RELAXED);
+    return false;
+  }
+  if (h & EVICT_HEAT_AHEAD) {
+    __atomic_store_n (p, 0, __ATOMIC_RELAXED);
+    return true;
+  }
+  return false;                 /* hot already: the line stays shared */
+}
+
+static inline bool
+evict_is_ahead (const struct evict *e, uint32_t frame)
+{
+  return __atomic_load_n (&e->heat[frame], __ATOMIC_RELAXED)
+         & EVICT_HEAT_AHEAD;
+}
+
+#endif /* PC_EVICT_H */
