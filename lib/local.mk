@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The core: one convenience library of position independent objects, which
+# the plugin contains (D28), and the shared library made of the same objects.
+# One file a line, under the tier that lib/LAYERS gives its module.
+
+noinst_LTLIBRARIES += %D%/libpagecache-core.la
+
+%C%_libpagecache_core_la_SOURCES =
+%C%_libpagecache_core_la_LIBADD = \
+	$(LIBNBD_LIBS) \
+	$(LIBEVENT_LIBS) \
+	$(XXHASH_LIBS) \
+	-lpthread \
+	$(NULL)
+
+# tier 0
+%C%_libpagecache_core_la_SOURCES += \
+	%D%/checked.h \
+	%D%/compiler.h \
+	$(NULL)
+
+# tier 1
+%C%_libpagecache_core_la_SOURCES += \
+	%D%/list.h \
+	%D%/range.h \
+	$(NULL)
+
+# tier 2
+%C%_libpagecache_core_la_SOURCES += \
+	$(NULL)
+
+# tier 3
+%C%_libpagecache_core_la_SOURCES += \
+	$(NULL)
+
+# tier 4
+%C%_libpagecache_core_la_SOURCES += \
+	$(NULL)
+
+# tier 5
+%C%_libpagecache_core_la_SOURCES += \
+	$(NULL)
+
+# tier 6
+%C%_libpagecache_core_la_SOURCES += \
+	$(NULL)
+
+# tier 7
+%C%_libpagecache_core_la_SOURCES += \
+	$(NULL)
+
+# tier 8
+%C%_libpagecache_core_la_SOURCES += \
+	$(NULL)
+
+# tier 9
+%C%_libpagecache_core_la_SOURCES += \
+	$(NULL)
+
+# tier 10
+%C%_libpagecache_core_la_SOURCES += \
+	$(NULL)
+
+# The shared library exports what begins with pagecache_ and nothing else.
+lib_LTLIBRARIES += %D%/libpagecache.la
+
+%C%_libpagecache_la_SOURCES =
+%C%_libpagecache_la_LIBADD = %D%/libpagecache-core.la
+%C%_libpagecache_la_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-no-undefined \
+	-version-info 0:0:0 \
+	-Wl,--version-script=$(srcdir)/%D%/libpagecache.syms \
+	$(NULL)
+%C%_libpagecache_la_DEPENDENCIES = \
+	%D%/libpagecache-core.la \
+	%D%/libpagecache.syms \
+	$(NULL)
+
+EXTRA_DIST += \
+	%D%/LAYERS \
+	%D%/RULES.md \
+	%D%/libpagecache.syms \
+	$(NULL)

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Tests of tiers 0 and 1 of lib/: arithmetic, ranges, lists.
+
+TESTS += %D%/test-checked
+check_PROGRAMS += %D%/test-checked
+%C%_test_checked_SOURCES = %D%/test-checked.c
+
+TESTS += %D%/test-list
+check_PROGRAMS += %D%/test-list
+%C%_test_list_SOURCES = %D%/test-list.c
+
+TESTS += %D%/test-range
+check_PROGRAMS += %D%/test-range
+%C%_test_range_SOURCES = %D%/test-range.c
