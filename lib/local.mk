@@ -24,6 +24,8 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 %C%_libpagecache_core_la_SOURCES += \
 	%D%/list.h \
 	%D%/range.h \
+	%D%/segnodes.h \
+	%D%/wbstate.h \
 	$(NULL)
 
 # tier 2
@@ -40,6 +42,9 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 5
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/dirtyset.h \
+	%D%/rangeset.h \
+	%D%/zeroset.h \
 	$(NULL)
 
 # tier 6
