@@ -6,7 +6,7 @@
  *          rest as said.  Work runs on the loop, or, before evloop_start and in tests,
  *          in the thread that calls evloop_run_until.
  * Errors   0 or an errno value.
- * Source   K-6, L-9: the base is created and the thread started after nbdkit's fork.
+ * Source   K-6, nbd.L-9: the base is created and the thread started after nbdkit's fork.
  */
 #ifndef PC_EVLOOP_H
 #define PC_EVLOOP_H

@@ -22,7 +22,10 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 1
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/clock.h \
 	%D%/list.h \
+	%D%/lock.c \
+	%D%/lock.h \
 	%D%/range.h \
 	%D%/segnodes.h \
 	%D%/wbstate.h \
@@ -30,14 +33,20 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 2
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/evict.h \
+	%D%/readahead.h \
+	%D%/throttle.h \
 	$(NULL)
 
 # tier 3
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/budget.h \
+	%D%/evloop.h \
 	$(NULL)
 
 # tier 4
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/memfile.h \
 	$(NULL)
 
 # tier 5
@@ -49,10 +58,12 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 6
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/origin.h \
 	$(NULL)
 
 # tier 7
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/origin-mem.h \
 	$(NULL)
 
 # tier 8
@@ -82,6 +93,10 @@ lib_LTLIBRARIES += %D%/libpagecache.la
 	%D%/libpagecache-core.la \
 	%D%/libpagecache.syms \
 	$(NULL)
+
+# What a program that uses the library needs.
+include_HEADERS += %D%/pagecache.h
+pkgconfig_DATA += %D%/pagecache.pc
 
 EXTRA_DIST += \
 	%D%/LAYERS \

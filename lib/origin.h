@@ -113,7 +113,7 @@ struct origin_req {
   unsigned tries;
 };
 
-/* What was negotiated; a value, compared again at each reconnect (L-24, D14). */
+/* What was negotiated; a value, compared again at each reconnect (nbd.L-24, D14). */
 struct origin_info {
   uint64_t size;
   bool read_only, rotational;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Tests of tiers 0 and 1 of lib/: arithmetic, ranges, lists.
+# Tests of tiers 0 and 1 of lib/: arithmetic, ranges, lists; and of the harness.
 
 TESTS += %D%/test-checked
 check_PROGRAMS += %D%/test-checked
@@ -13,3 +13,10 @@ check_PROGRAMS += %D%/test-list
 TESTS += %D%/test-range
 check_PROGRAMS += %D%/test-range
 %C%_test_range_SOURCES = %D%/test-range.c
+
+# Tests of the harness itself.
+TESTS += %D%/test-functions.sh
+dist_check_SCRIPTS += %D%/test-functions.sh
+
+TESTS += %D%/test-project-checks.sh
+dist_check_SCRIPTS += %D%/test-project-checks.sh

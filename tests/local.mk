@@ -11,8 +11,12 @@
 #   TESTS += %D%/plugin-read.sh
 #   dist_check_SCRIPTS += %D%/plugin-read.sh
 #
-# Test programs and scripts run with the build folder as the current one and
-# find $srcdir in the environment.
+# A test that "make soak" runs for long (with PC_SOAK=1) adds itself to
+# SOAK_TESTS, a program or script of "make bench" to BENCHES (and a program
+# to EXTRA_PROGRAMS, so that nothing else builds it).
+#
+# Tests run with the build folder as the current one, through tests/run-test,
+# which knows about time limits, skips and valgrind.
 
 # For programs that name no libraries of their own.
 LDADD = \
@@ -20,9 +24,47 @@ LDADD = \
 	$(CMOCKA_LIBS) \
 	$(NULL)
 
-EXTRA_DIST += %D%/test.h
+EXTRA_DIST += \
+	%D%/run-test \
+	%D%/skips-allowed \
+	%D%/test.h \
+	$(NULL)
+
+# configure makes it; a change of the .in makes it anew.
+check_DATA += %D%/functions.sh
 
 TEST_EXTENSIONS = .sh .py
+LOG_COMPILER = $(BASH_PROG) $(srcdir)/tests/run-test
+SH_LOG_COMPILER = $(LOG_COMPILER)
+PY_LOG_COMPILER = $(LOG_COMPILER)
+
+AM_TESTS_ENVIRONMENT = \
+	CC='$(CC)'; export CC; \
+	PC_CPPFLAGS='$(DEFS) $(DEFAULT_INCLUDES) $(AM_CPPFLAGS) $(AM_CFLAGS) $(NBDKIT_CFLAGS) $(CMOCKA_CFLAGS)'; \
+	export PC_CPPFLAGS; \
+	PYTHON3='$(PYTHON3)'; export PYTHON3; \
+	SANITIZERS='$(SANITIZERS)'; export SANITIZERS; \
+	VALGRIND='$(VALGRIND)'; export VALGRIND; \
+	ASAN_OPTIONS="detect_leaks=1:$$ASAN_OPTIONS"; export ASAN_OPTIONS; \
+	LSAN_OPTIONS="suppressions=$(abs_srcdir)/contrib/lsan.supp:print_suppressions=0"; \
+	export LSAN_OPTIONS; \
+	TSAN_OPTIONS="suppressions=$(abs_srcdir)/contrib/tsan.supp:second_deadlock_stack=1"; \
+	export TSAN_OPTIONS; \
+	UBSAN_OPTIONS=print_stacktrace=1; export UBSAN_OPTIONS;
+
+SOAK_TESTS =
+.PHONY: soak
+soak:
+	PC_SOAK=1 $(MAKE) check TESTS='$(SOAK_TESTS)'
+
+BENCHES =
+.PHONY: bench
+bench: all $(BENCHES)
+	@for bench in $(BENCHES); do \
+	  test -f "$$bench" || bench="$(srcdir)/$$bench"; \
+	  case $$bench in /*|./*|../*) ;; *) bench="./$$bench" ;; esac; \
+	  srcdir='$(srcdir)' "$$bench" || exit; \
+	done
 
 include %D%/base.mk
 include %D%/core.mk

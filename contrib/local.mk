@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Checks of the sources themselves, part of "make check" and targets by
+# themselves, and the suite in builds with a checker.
+
+PROJECT_CHECKS = \
+	%D%/check-headers \
+	%D%/check-layers \
+	%D%/check-rules \
+	%D%/check-skips \
+	%D%/check-style \
+	$(NULL)
+
+TESTS += $(PROJECT_CHECKS)
+
+EXTRA_DIST += \
+	$(PROJECT_CHECKS) \
+	%D%/check-build \
+	%D%/lsan.supp \
+	%D%/source-files \
+	%D%/tsan.supp \
+	%D%/valgrind.supp \
+	$(NULL)
+
+.PHONY: check-headers check-layers check-rules check-skips check-style
+check-headers check-layers check-rules check-skips check-style:
+	@srcdir='$(srcdir)'; export srcdir; $(AM_TESTS_ENVIRONMENT) \
+	$(srcdir)/contrib/$@ && echo "$@: nothing to complain about"
+
+# -O1: readable stacks and half the time of -O0.
+SANITIZER_CONFIGURE = --enable-debug-checks --enable-werror CFLAGS='-g -O1'
+
+.PHONY: check-asan check-tsan check-valgrind
+check-asan:
+	srcdir='$(srcdir)' MAKE='$(MAKE)' $(srcdir)/contrib/check-build asan \
+	  --enable-sanitizers=address,undefined $(SANITIZER_CONFIGURE)
+check-tsan:
+	srcdir='$(srcdir)' MAKE='$(MAKE)' $(srcdir)/contrib/check-build tsan \
+	  --enable-sanitizers=thread $(SANITIZER_CONFIGURE)
+check-valgrind:
+	PC_VALGRIND=1 srcdir='$(srcdir)' MAKE='$(MAKE)' \
+	  $(srcdir)/contrib/check-build valgrind $(SANITIZER_CONFIGURE)
+
+# The sub-builds go with "make distclean".
+DISTCLEAN_FOLDERS = build-asan build-tsan build-valgrind
+distclean-local:
+	rm -rf $(DISTCLEAN_FOLDERS)

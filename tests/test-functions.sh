@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Answers: do tests/functions.sh and tests/run-test tell what happened?
+#
+# Their verdicts are those of every other test, so each is seen here once.
+
+. tests/functions.sh
+
+# verdict EXPECTED SCRIPT: run-test's exit status for a test of that text.
+verdict () {
+  local expected=$1 got=0
+
+  printf '%s\n' "$2" > "$tmp/case.sh"
+  PC_TEST_TIMEOUT=${3:-60} bash "$srcdir/tests/run-test" "$tmp/case.sh" \
+    > "$tmp/case.log" 2>&1 || got=$?
+  if [ "$got" -ne "$expected" ]; then
+    cat "$tmp/case.log"
+    fail "expected exit status $expected, got $got, of: $2"
+  fi
+}
+source_it="cd '$builddir'; . tests/functions.sh"
+
+verdict 0 "$source_it"
+verdict 1 "$source_it; false"
+verdict 1 "$source_it; fail because"
+grep -q 'FAILED: because' "$tmp/case.log"
+verdict 1 "$source_it; wait_until 0 false || fail late"
+
+# Skips: fine at home, not where CI runs.
+unset CI
+verdict 77 "$source_it; requires_command no-such-program"
+verdict 77 "$source_it; requires false"
+export CI=true
+verdict 1 "$source_it; requires false"
+grep -q 'skips-allowed' "$tmp/case.log"
+verdict 1 "echo '[  SKIPPED ] some_case'"
+grep -q 'case:some_case was skipped' "$tmp/case.log"
+unset CI
+verdict 0 "echo '[  SKIPPED ] some_case'"
+
+# Time, and what is left behind.
+verdict 99 "tail -f /dev/null" 1
+grep -q 'was killed after 1 s' "$tmp/case.log"
+verdict 99 "tail -f /dev/null & exit 0"
+grep -q 'left process' "$tmp/case.log"
+
+# Clean-ups run newest first, after failures too; the folder goes.
+verdict 1 "$source_it; echo \$tmp > $tmp/where
+  cleanup_fn echo one; cleanup_fn echo 'two  words'; false"
+[ "$(grep -A1 'two  words' "$tmp/case.log" | tail -n 1)" = one ]
+[ ! -e "$(cat "$tmp/where")" ]
+
+# Servers: started, asked, stopped; gone in any case.
+verdict 0 "$source_it; start_nbdkit a memory 1M
+  [ \"\$(nbdsh -u \"\$a_uri\" -c 'print (h.get_size ())')\" = 1048576 ]
+  stop_nbdkit a"
+verdict 0 "$source_it; start_nbdkit a memory 1M"
+verdict 1 "$source_it; start_nbdkit a memory not-a-size"
+grep -q 'did not start' "$tmp/case.log"
+grep -q 'the end of the log of a' "$tmp/case.log"
+verdict 1 "$source_it; start_nbdkit a memory 1M; kill_nbdkit a KILL
+  wait_nbdkit a || { [ \$? -eq 137 ] && exit 1; }"
+
+# A report about a server fails a test that would pass.
+verdict 98 "$source_it; echo a leak > \"\$tmp/.report.1\""
