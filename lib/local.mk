@@ -40,12 +40,16 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 3
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/budget.c \
 	%D%/budget.h \
 	%D%/evloop.h \
+	%D%/runset.c \
+	%D%/runset.h \
 	$(NULL)
 
 # tier 4
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/memfile.c \
 	%D%/memfile.h \
 	$(NULL)
 

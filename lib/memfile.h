@@ -11,7 +11,7 @@
  * charged while the frame is free: frames are recycled, not punched (D20).
  * memfile_shrink() punches free frames and gives their charge back.
  *
- * References (MFL, FRS-3): memfile_alloc hands out frames with one reference.  The
+ * References (MFL-1, FRS-3): memfile_alloc hands out frames with one reference.  The
  * map of an inode owns one; a write-back request under way, a fill whose
  * waiters have not copied yet and a mapping own one each.  At zero the frame is free.
  * A frame with exactly one reference is used by its map only: eviction may take it.
@@ -23,7 +23,7 @@
  * Threads  alloc, free, shrink: any thread, take RANK_MEMFILE; get, put, refs, owner: any
  *          thread, atomics (put takes RANK_MEMFILE when it frees).
  * Errors   0 or an errno value; alloc returns how many it got.
- * Source   MFL-1..12, D20, D29, D30; prototype, section E.
+ * Source   MFL-1, MFL-2, MFL-3, MFL-5, D20, D29, D30.
  */
 #ifndef PC_MEMFILE_H
 #define PC_MEMFILE_H
@@ -41,11 +41,12 @@
 
 struct memfile;
 
-/* Frame table entry: 16 bytes.  owner is written by the inode under its stripe lock. */
+/* Frame table entry: 16 bytes, four of them padding that nobody needs yet.  owner is
+ * written by the inode under its stripe lock, and set to 0 when the frame becomes free.
+ */
 struct frame {
   _Atomic uint64_t owner;       /* frame_owner (inode id, page number); 0: none */
   _Atomic uint32_t refs;
-  uint32_t link;                /* memfile's own: free lists */
 };
 
 #define FRAME_ID_BITS 12        /* inode id 1..4095; page numbers below 2^52 */
@@ -74,14 +75,19 @@ frame_owner_pgno (uint64_t owner)
 extern int memfile_create (struct budget *, uint32_t max_frames, struct memfile **);
 extern void memfile_free (struct memfile *);    /* every frame must be free */
 
+/* What memfile_create charges to BUDGET_FIXED for so many frames. */
+extern uint64_t memfile_table_bytes (uint32_t max_frames);
+
 extern uint8_t *memfile_addr (struct memfile *, uint32_t frame);
 extern struct frame *memfile_frame (struct memfile *, uint32_t frame);
 extern int memfile_fd (struct memfile *);
 extern uint32_t memfile_max (struct memfile *);
 
 /* Take up to n frames with one reference each, in runs as long as can be had: n consecutive numbers when
- * there are such, ascending within a run.  Returns how many it got: fewer when free frames and budget are
- * short.  Never blocks, never evicts.
+ * there are such (in one lock and without a search up to 64; up to any length where whole groups of 64 are
+ * free), ascending within a run.  Recycled frames first, then frames without memory as far as the budget
+ * allows, then what is left in pieces.  Returns how many it got: fewer when free frames and budget are
+ * short.  Never blocks, never evicts, never calls the system.
  */
 extern size_t memfile_alloc (struct memfile *, size_t n, uint32_t *out);
 
@@ -104,7 +110,9 @@ frame_refs (struct frame *f)
 extern uint32_t memfile_available (struct memfile *);
 extern uint32_t memfile_in_use (struct memfile *);
 
-/* Give the memory of up to n free frames back to the system and the budget; returns how many. */
+/* Give the memory of up to n free frames back to the system and the budget, longest runs first; returns how
+ * many.  Calls the system with no lock held; frames on their way are neither free nor in use (MFL-2).
+ */
 extern uint32_t memfile_shrink (struct memfile *, uint32_t n);
 
 /* Populate up to n frames ahead of need (MADV_POPULATE_WRITE on address ranges never used yet), so that a
@@ -112,6 +120,9 @@ extern uint32_t memfile_shrink (struct memfile *, uint32_t n);
  */
 extern uint32_t memfile_populate (struct memfile *, uint32_t n);
 
+/* Aborts unless every frame is in exactly one state and the sums agree.  At any time, but alloc and put by
+ * other threads wait meanwhile.
+ */
 extern void memfile_check (struct memfile *);
 
 /* The bounce pool: `count` buffers of `size` bytes (page aligned, MADV_DONTDUMP), charged to

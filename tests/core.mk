@@ -1,3 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # Tests of the core: memory, pages, inode.  How to add one: see tests/local.mk.
+
+TESTS += %D%/test-budget
+check_PROGRAMS += %D%/test-budget
+%C%_test_budget_SOURCES = %D%/test-budget.c
+
+TESTS += %D%/test-runset
+check_PROGRAMS += %D%/test-runset
+%C%_test_runset_SOURCES = %D%/test-runset.c
+
+# The system calls of memfile.c are made to fail one by one.
+TESTS += %D%/test-memfile
+check_PROGRAMS += %D%/test-memfile
+%C%_test_memfile_SOURCES = %D%/test-memfile.c
+%C%_test_memfile_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=calloc,--wrap=fallocate,--wrap=ftruncate,--wrap=madvise \
+	-Wl,--wrap=memfd_create,--wrap=mmap,--wrap=sysconf \
+	$(NULL)
