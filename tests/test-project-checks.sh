@@ -83,6 +83,8 @@ put lib/top.c "/* ${d}8 */"
 wrong check-rules "${d}8 is not in lib/RULES.md"
 put lib/top.c "/* $l-2 */"
 wrong check-rules "say sem.$l-2 or nbd.$l-2"
+put lib/top.c "/* sem.$s-1 */"
+fine check-rules
 put lib/top.c "/* sem.$l-2 */"
 wrong check-rules "sem.$l-2 is not in lib/RULES.md"
 put lib/top.c
