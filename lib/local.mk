@@ -33,6 +33,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 2
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/evict.c \
 	%D%/evict.h \
 	%D%/readahead.h \
 	%D%/throttle.h \

@@ -1,5 +1,6 @@
-/* SPDX-License-Identifier: BSD-3-Clause */
-/* readahead - what will be asked for next, of one export.
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * readahead - what will be asked for next, of one export.
  *
  * Answers: given the reads so far, from any connection and in any order, which
  * ranges should be fetched now, before someone asks?

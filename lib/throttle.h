@@ -1,5 +1,6 @@
-/* SPDX-License-Identifier: BSD-3-Clause */
-/* throttle - how long a writer waits so that dirty memory stays bounded.
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * throttle - how long a writer waits so that dirty memory stays bounded.
  *
  * Answers: with so much dirty and an origin this fast, how long should a write
  * of n bytes be delayed; must it wait until something was cleaned; and when

@@ -1,3 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # Tests of eviction, read-ahead and throttling.  How to add one: see tests/local.mk.
+
+TESTS += %D%/test-evict
+check_PROGRAMS += %D%/test-evict
+%C%_test_evict_SOURCES = %D%/test-evict.c
