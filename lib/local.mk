@@ -35,6 +35,8 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 %C%_libpagecache_core_la_SOURCES += \
 	%D%/evict.c \
 	%D%/evict.h \
+	%D%/log.c \
+	%D%/log.h \
 	%D%/readahead.h \
 	%D%/throttle.h \
 	$(NULL)

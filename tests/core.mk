@@ -19,3 +19,7 @@ check_PROGRAMS += %D%/test-memfile
 	-Wl,--wrap=calloc,--wrap=fallocate,--wrap=ftruncate,--wrap=madvise \
 	-Wl,--wrap=memfd_create,--wrap=mmap,--wrap=sysconf \
 	$(NULL)
+
+TESTS += %D%/test-log
+check_PROGRAMS += %D%/test-log
+%C%_test_log_SOURCES = %D%/test-log.c
