@@ -38,6 +38,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/log.c \
 	%D%/log.h \
 	%D%/readahead.h \
+	%D%/throttle.c \
 	%D%/throttle.h \
 	$(NULL)
 

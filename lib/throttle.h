@@ -14,12 +14,26 @@
  *          with no lock held.
  * Errors   none; no allocation.
  *
- *   own        0        bg          F          S            L
- *   delay      |---- none ---------|--- rising ---|-- 200 ms --|  blocked
- *   cleaning   |-- when old -|------------- at full rate -------------
+ *   dirty      0 ------- B ------- F ------- S ------- L
+ *   cleaning   when old  | at full rate -->
+ *   writers    free                | slowed: x2 .. x1 .. x0 of the rate | blocked
  *
- * L = min (dirty_max, what the origin cleans in 10 s, the inode's share while
- * others write); F, where slowing starts, lies half way from bg to L.
+ *   L  cache-dirty-max, and the bound of this inode: what its origin cleans in
+ *      10 s, and an equal share of cache-dirty-max while others write (D13)
+ *   B  cache-dirty-background, at most L/2
+ *   F  half way from B to L        S  half way from F to L
+ *
+ * Between F and L writers together are given the origin's rate times
+ * 1 + ((S - dirty) / (L - S))^3: twice the rate at F, the rate at S, nothing at
+ * L, and flat around S so that noise in dirty bytes is not noise in delays (the
+ * law of Linux' balance_dirty_pages, with the rate of the origin for a disk's).
+ * So a writer slower than the origin is never slowed, and a faster one settles
+ * at S at the origin's pace.
+ *
+ * Delays come from one virtual clock an inode instead of one rate a writer:
+ * each write moves the instant up to which the origin's time is sold.  Nobody
+ * needs to know how many writers there are, and small writes add up to one
+ * sleep worth sleeping.
  */
 #ifndef PC_THROTTLE_H
 #define PC_THROTTLE_H
@@ -27,6 +41,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Shorter sleeps cost more than they give: they are saved up.  Longer ones
+ * would hold one of the client's 16 workers (D26) for too long.
+ */
+#define THROTTLE_DELAY_MIN_NS (UINT64_C (1000) * 1000)
 #define THROTTLE_DELAY_MAX_NS (UINT64_C (200) * 1000 * 1000)
 
 struct throttle_limits {
@@ -45,14 +63,14 @@ struct throttle_load {
 struct throttle {
   struct throttle_limits limits;
 
-  /* The rate at which the origin takes bytes. */
-  uint64_t rate;                /* EWMA, bytes a second; 0 = not known yet */
-  uint64_t busy_since_ns;       /* start of the sample being taken */
-  uint64_t busy_bytes;          /* cleaned in it */
-  bool busy;                    /* write-back has work */
+  /* The rate at which the origin takes bytes when it has enough to do. */
+  uint64_t rate;                /* bytes a second; 0 = not known yet */
+  uint64_t seen_ns;             /* how much time stands behind it, at most 3 s */
+  uint64_t sample_ns;           /* start of the sample being taken */
+  uint64_t sample_bytes;
+  bool busy, sampling;
 
-  /* Pacing: the virtual instant up to which admitted writes have paid. */
-  uint64_t paid_until_ns;
+  uint64_t paid_until_ns;       /* the virtual clock */
 
   /* Counters. */
   uint64_t throttled_ns;        /* sum of delays given out */
@@ -65,8 +83,9 @@ extern void throttle_init (struct throttle *t,
 extern void throttle_set_limits (struct throttle *t,
                                  const struct throttle_limits *limits);
 
-/* Write-back begins to have something in flight at the origin, or has nothing
- * left: the rate is taken over busy time only.
+/* Write-back has more to send than it may have in flight (true), or could send
+ * at once what comes (false).  Only in the first state does what is cleaned say
+ * how fast the origin is.  May be called as often as one likes.
  */
 extern void throttle_busy (struct throttle *t, bool busy, uint64_t now_ns);
 
@@ -74,7 +93,7 @@ extern void throttle_busy (struct throttle *t, bool busy, uint64_t now_ns);
 extern void throttle_cleaned (struct throttle *t, uint64_t bytes,
                               uint64_t now_ns);
 
-/* The bound that holds now for this inode, bytes. */
+/* L of this inode alone, bytes. */
 extern uint64_t throttle_limit (const struct throttle *t,
                                 const struct throttle_load *load);
 
@@ -90,9 +109,9 @@ extern bool throttle_must_block (struct throttle *t,
                                  const struct throttle_load *load,
                                  uint64_t bytes);
 
-/* A write of bytes is admitted; returns how long to wait before (or after) it,
- * 0..THROTTLE_DELAY_MAX_NS; delays below 1 ms are saved up and given later.
- * Call once a write, with the load before it.
+/* A write of bytes is admitted; returns how long to wait before or after it,
+ * 0 or THROTTLE_DELAY_MIN_NS..THROTTLE_DELAY_MAX_NS.  Call once a write, with
+ * the load before it.
  */
 extern uint64_t throttle_delay (struct throttle *t,
                                 const struct throttle_load *load,

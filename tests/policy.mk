@@ -5,3 +5,7 @@
 TESTS += %D%/test-evict
 check_PROGRAMS += %D%/test-evict
 %C%_test_evict_SOURCES = %D%/test-evict.c
+
+TESTS += %D%/test-throttle
+check_PROGRAMS += %D%/test-throttle
+%C%_test_throttle_SOURCES = %D%/test-throttle.c
