@@ -16,7 +16,10 @@ TESTS += $(PROJECT_CHECKS)
 EXTRA_DIST += \
 	$(PROJECT_CHECKS) \
 	%D%/check-build \
+	%D%/count-tests \
+	%D%/demo \
 	%D%/lsan.supp \
+	%D%/packages \
 	%D%/source-files \
 	%D%/tsan.supp \
 	%D%/valgrind.supp \
