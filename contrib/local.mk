@@ -16,6 +16,7 @@ TESTS += $(PROJECT_CHECKS)
 EXTRA_DIST += \
 	$(PROJECT_CHECKS) \
 	%D%/check-build \
+	%D%/check-chroot \
 	%D%/count-tests \
 	%D%/demo \
 	%D%/lsan.supp \
