@@ -27,6 +27,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/lock.c \
 	%D%/lock.h \
 	%D%/range.h \
+	%D%/segnodes.c \
 	%D%/segnodes.h \
 	%D%/wbstate.h \
 	$(NULL)
@@ -38,6 +39,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/log.c \
 	%D%/log.h \
 	%D%/readahead.h \
+	%D%/segtree.h \
 	%D%/throttle.c \
 	%D%/throttle.h \
 	$(NULL)
@@ -49,6 +51,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/evloop.h \
 	%D%/runset.c \
 	%D%/runset.h \
+	%D%/segset.h \
 	$(NULL)
 
 # tier 4
@@ -59,8 +62,11 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 5
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/dirtyset.c \
 	%D%/dirtyset.h \
+	%D%/rangeset.c \
 	%D%/rangeset.h \
+	%D%/zeroset.c \
 	%D%/zeroset.h \
 	$(NULL)
 

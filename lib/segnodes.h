@@ -89,6 +89,13 @@ struct segset {
 
 _Static_assert (sizeof (struct segset) <= 24, "an empty set is small");
 
+/* What the decider of X_edit (segset.h) wants done with a piece. */
+enum segset_verdict {
+  SEGSET_LEAVE,                 /* nothing */
+  SEGSET_PUT,                   /* it gets the new value */
+  SEGSET_DROP,                  /* it leaves the set; for a gap as LEAVE */
+};
+
 /* Begin with no node.  alloc and dealloc NULL: malloc and free. */
 extern void segnodes_init (struct segnodes *, size_t size, segnodes_alloc_fn *alloc,
                            segnodes_free_fn *dealloc, void *arg) PC_NONNULL (1);
