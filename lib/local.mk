@@ -48,6 +48,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 %C%_libpagecache_core_la_SOURCES += \
 	%D%/budget.c \
 	%D%/budget.h \
+	%D%/evloop.c \
 	%D%/evloop.h \
 	%D%/runset.c \
 	%D%/runset.h \
