@@ -36,6 +36,7 @@
 #ifndef PC_ORIGIN_H
 #define PC_ORIGIN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -99,6 +100,7 @@ struct origin_req {
    *                     connection; if that has gone, done(ENOTCONN).  A reply on the
    *                     connection that carried a write is the only proof that the
    *                     flush reached the server that took the write (4.3, D16).
+   *                     0: any connection will do, since nothing was written.
    */
   uint32_t carrier;
 
@@ -159,6 +161,7 @@ struct origin_ops {
   /* Is a connection up, so that a request submitted now would be sent now? */
   bool (*is_up) (struct origin *);
 
+  /* Add what the front cannot count (reconnects).  May be NULL. */
   void (*get_stats) (struct origin *, struct origin_stats *);
 
   /* Every request has been answered and no more will be submitted.  Blocks until
@@ -167,10 +170,16 @@ struct origin_ops {
   void (*close) (struct origin *);
 };
 
+/* Requests submitted and their bytes, by enum origin_cmd; kept by the front. */
+struct origin_counters {
+  _Atomic uint64_t requests[ORIGIN_STATUS + 1], bytes[ORIGIN_STATUS + 1];
+};
+
 struct origin {
   const struct origin_ops *ops;
   struct origin_info info;      /* fixed while the origin exists (D14) */
   struct origin_events events;  /* set with origin_set_events before the first submit */
+  struct origin_counters counters;
   char name[128];               /* printable: "nbd://host/export"; for messages only */
 };
 

@@ -5,3 +5,7 @@
 TESTS += %D%/test-evloop
 check_PROGRAMS += %D%/test-evloop
 %C%_test_evloop_SOURCES = %D%/test-evloop.c
+
+TESTS += %D%/test-origin-mem
+check_PROGRAMS += %D%/test-origin-mem
+%C%_test_origin_mem_SOURCES = %D%/test-origin-mem.c

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * origin - the checked front of every origin.
+ *
+ * What origin.h promises to an implementation is asserted here once, so that no
+ * implementation has to doubt its caller: these are our own mistakes, never the
+ * network's.  Counting happens here as well; an implementation adds what only it
+ * can know.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lock.h"
+#include "origin.h"
+
+static void
+check_flags (const struct origin *o, const struct origin_req *req)
+{
+  unsigned allowed = 0;
+
+  switch (req->cmd) {
+  case ORIGIN_WRITE:
+  case ORIGIN_TRIM:
+    allowed = ORIGIN_FUA;
+    break;
+  case ORIGIN_ZERO:
+    allowed = ORIGIN_FUA | ORIGIN_NO_HOLE | ORIGIN_FAST;
+    break;
+  case ORIGIN_STATUS:
+    allowed = ORIGIN_ONE;
+    break;
+  case ORIGIN_READ:
+  case ORIGIN_FLUSH:
+  case ORIGIN_CACHE:
+    break;
+  }
+  assert ((req->flags & ~allowed) == 0);
+  assert (!(req->flags & ORIGIN_FUA) || o->info.can_fua);
+  assert (!(req->flags & ORIGIN_FAST) || o->info.can_fast_zero);
+}
+
+static void
+check_request (const struct origin *o, const struct origin_req *req)
+{
+  assert (req->done != NULL);
+  assert ((unsigned) req->prio < ORIGIN_NR_PRIO);
+  check_flags (o, req);
+
+  if (req->cmd == ORIGIN_FLUSH) {
+    assert (req->off == 0 && req->len == 0);
+    return;
+  }
+  assert (req->len > 0 && req->len <= UINT32_MAX);
+  assert (req->off <= o->info.size && req->len <= o->info.size - req->off);
+  assert ((req->off & (o->info.block_min - 1)) == 0);
+  assert ((req->len & (o->info.block_min - 1)) == 0);
+
+  switch (req->cmd) {
+  case ORIGIN_WRITE:
+    assert (!o->info.read_only);
+    /* fallthrough */
+  case ORIGIN_READ:
+    assert (req->buf != NULL);
+    assert (req->len <= o->info.block_max);
+    break;
+  case ORIGIN_TRIM:
+  case ORIGIN_ZERO:
+    assert (!o->info.read_only);
+    break;
+  case ORIGIN_STATUS:
+    assert (req->extent != NULL);
+    break;
+  case ORIGIN_FLUSH:
+  case ORIGIN_CACHE:
+    break;
+  }
+}
+
+static void
+count (struct origin *o, const struct origin_req *req)
+{
+  struct origin_counters *c = &o->counters;
+
+  /* Relaxed: a reader of statistics may be a request late. */
+  atomic_fetch_add_explicit (&c->requests[req->cmd], 1, memory_order_relaxed);
+  atomic_fetch_add_explicit (&c->bytes[req->cmd], req->len, memory_order_relaxed);
+}
+
+void
+origin_submit (struct origin *o, struct origin_req *req)
+{
+  check_request (o, req);
+  lock_assert_none_held ();     /* done() may come from in here */
+  count (o, req);
+
+  list_node_init (&req->node);
+  req->conn = NULL;
+  req->cookie = 0;
+  req->at_ns = 0;
+  req->got = 0;
+  req->status_at = req->off;
+  req->err = 0;
+  req->tries = 0;
+  o->ops->submit (o, req);
+}
+
+void
+origin_set_events (struct origin *o, const struct origin_events *events)
+{
+  o->events = *events;
+}
+
+unsigned
+origin_depth (struct origin *o)
+{
+  return o->ops->depth (o);
+}
+
+bool
+origin_is_up (struct origin *o)
+{
+  return o->ops->is_up (o);
+}
+
+void
+origin_get_stats (struct origin *o, struct origin_stats *stats)
+{
+  struct origin_counters *c = &o->counters;
+
+#define GET(what, cmd) atomic_load_explicit (&c->what[cmd], memory_order_relaxed)
+  memset (stats, 0, sizeof *stats);
+  stats->reads = GET (requests, ORIGIN_READ);
+  stats->read_bytes = GET (bytes, ORIGIN_READ);
+  stats->writes = GET (requests, ORIGIN_WRITE);
+  stats->write_bytes = GET (bytes, ORIGIN_WRITE);
+  stats->flushes = GET (requests, ORIGIN_FLUSH);
+  stats->trims = GET (requests, ORIGIN_TRIM);
+  stats->zeros = GET (requests, ORIGIN_ZERO);
+  stats->status = GET (requests, ORIGIN_STATUS);
+#undef GET
+  if (o->ops->get_stats != NULL)
+    o->ops->get_stats (o, stats);
+}
+
+void
+origin_close (struct origin *o)
+{
+  if (o == NULL)
+    return;
+  lock_assert_none_held ();
+  o->ops->close (o);
+}
+
+void
+origin_drive (struct origin *o, _Atomic int *flag)
+{
+  lock_assert_none_held ();
+  if (o->ops->drive != NULL)
+    o->ops->drive (o, flag);
+}
+
+/* One thread that waits for one request.  The waiter leaves only when it has seen
+ * WAIT_DONE, which is the last store of the other side: wait lies on its stack.  flag is
+ * for the driver, which may look before that.
+ */
+struct wait {
+  _Atomic int flag;
+  _Atomic int state;
+  int err;
+};
+
+enum { WAIT_AWAKE, WAIT_ASLEEP, WAIT_DONE };
+
+static void
+do_done (struct origin_req *req, int err)
+{
+  struct wait *wait = req->arg;
+
+  wait->err = err;
+  atomic_store (&wait->flag, 1);
+  /* The address may belong to somebody else by the time of the wake, who takes it for
+   * one of the spurious wakes that futex(2) allows.
+   */
+  if (atomic_exchange (&wait->state, WAIT_DONE) == WAIT_ASLEEP)
+    syscall (SYS_futex, &wait->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+int
+origin_do (struct origin *o, struct origin_req *req)
+{
+  struct wait wait = { .flag = 0, .state = WAIT_AWAKE };
+  int awake = WAIT_AWAKE;
+
+  req->done = do_done;
+  req->arg = &wait;
+  origin_submit (o, req);
+  if (atomic_load (&wait.flag) == 0)
+    origin_drive (o, &wait.flag);
+
+  atomic_compare_exchange_strong (&wait.state, &awake, WAIT_ASLEEP);
+  while (atomic_load (&wait.state) != WAIT_DONE)
+    syscall (SYS_futex, &wait.state, FUTEX_WAIT_PRIVATE, WAIT_ASLEEP, NULL, NULL, 0);
+  return wait.err;
+}
