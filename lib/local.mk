@@ -73,11 +73,13 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 6
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/origin.c \
 	%D%/origin.h \
 	$(NULL)
 
 # tier 7
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/origin-mem.c \
 	%D%/origin-mem.h \
 	$(NULL)
 
