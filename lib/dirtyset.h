@@ -35,6 +35,8 @@
  * Invariants, run by dirtyset_check():
  *   (1) segments are not empty, disjoint, ascending, below 4 GiB long
  *   (2) no segment says WB_CLEAN
+ * and one that is not, as it has an exception: neighbours that touch differ, but two that
+ * were too long for one segment stay two.
  */
 #ifndef PC_DIRTYSET_H
 #define PC_DIRTYSET_H

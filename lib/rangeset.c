@@ -302,8 +302,6 @@ rangeset_check (const struct rangeset *rs)
     if (!ranges_iter_ok (next))
       break;
     b = ranges_range (next);
-    if (a.end == b.start && b.end - a.start <= UINT32_MAX)
-      assert (!continues (a, *ranges_value (it), b, *ranges_value (next)));
     if (pgno_of (a.end - 1) == pgno_of (b.start))
       assert (*ranges_value (next) == last);
   }

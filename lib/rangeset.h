@@ -25,9 +25,9 @@
  *
  * Invariants, run by rangeset_check():
  *   (1) segments are not empty, disjoint, ascending, below 4 GiB long
- *   (2) neighbours whose bytes touch and whose frames continue are one segment,
- *       unless that would be 4 GiB or more
- *   (3) all segments that touch one page agree on its frame
+ *   (2) all segments that touch one page agree on its frame
+ * and one that is not, as it has an exception: neighbours whose bytes touch and whose
+ * frames continue are one segment, but two that were too long for one stay two.
  */
 #ifndef PC_RANGESET_H
 #define PC_RANGESET_H

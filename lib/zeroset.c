@@ -233,8 +233,13 @@ zeroset_span (const struct zeroset *zs, struct range r, unsigned states)
 void
 zeroset_check (const struct zeroset *zs)
 {
+  struct zeros_iter it = zeros_first (&zs->set), next;
+
   zeros_check (&zs->set);
-  for (struct zeros_iter it = zeros_first (&zs->set); zeros_iter_ok (it);
-       it = zeros_next (it))
+  for (; zeros_iter_ok (it); it = next) {
     check_value (zeros_value (it));
+    next = zeros_next (it);
+    if (zeros_iter_ok (next) && zeros_range (it).end == zeros_range (next).start)
+      assert (!same_value (zeros_value (it), zeros_value (next)));
+  }
 }

@@ -29,6 +29,7 @@
  * Invariants, run by zeroset_check():
  *   (1) segments are not empty, disjoint, ascending
  *   (2) HOLE is CLEAN
+ *   (3) neighbours that touch differ
  */
 #ifndef PC_ZEROSET_H
 #define PC_ZEROSET_H

@@ -2,8 +2,23 @@
 #
 # Tests of the ordered sets of lib/.  How to add one: see tests/local.mk.
 
-EXTRA_DIST += %D%/segset-model.h
+EXTRA_DIST += \
+	%D%/rnd.h \
+	%D%/segset-model.h \
+	$(NULL)
 
 TESTS += %D%/test-segset
 check_PROGRAMS += %D%/test-segset
 %C%_test_segset_SOURCES = %D%/test-segset.c
+
+TESTS += %D%/test-rangeset
+check_PROGRAMS += %D%/test-rangeset
+%C%_test_rangeset_SOURCES = %D%/test-rangeset.c
+
+TESTS += %D%/test-dirtyset
+check_PROGRAMS += %D%/test-dirtyset
+%C%_test_dirtyset_SOURCES = %D%/test-dirtyset.c
+
+TESTS += %D%/test-zeroset
+check_PROGRAMS += %D%/test-zeroset
+%C%_test_zeroset_SOURCES = %D%/test-zeroset.c

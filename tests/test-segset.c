@@ -14,22 +14,10 @@
 #include <string.h>
 
 #include "range.h"
+#include "rnd.h"
 #include "segnodes.h"
 
 #define R(start, end) ((struct range) { start, end })
-
-/* ---- numbers ---- */
-
-static uint64_t rnd_state;
-
-static uint32_t
-rnd (void)
-{
-  rnd_state ^= rnd_state << 13;
-  rnd_state ^= rnd_state >> 7;
-  rnd_state ^= rnd_state << 17;
-  return rnd_state >> 33;
-}
 
 /* ---- the kinds ---- */
 
@@ -186,9 +174,7 @@ main (void)
     cmocka_unit_test (random_operations_with_short_lengths_match_an_array),
     cmocka_unit_test (random_operations_on_values_that_own_memory_leak_nothing),
   };
-  const char *seed = getenv ("PC_SEED");
 
-  rnd_state = seed ? strtoull (seed, NULL, 0) : UINT64_C (0x9e3779b97f4a7c15);
-  printf ("PC_SEED=%" PRIu64 "\n", rnd_state);
+  rnd_begin ();
   return cmocka_run_group_tests (tests, NULL, NULL);
 }
