@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Tests by random operations against a plain array, and the origin that they
-# and the plugin's tests run over.
+# Tests by random operations against a model, and the origin that they and
+# the plugin's tests run over.
 
 # The test origin: an nbdkit plugin that is never installed; -rpath is what
 # makes libtool build a shared object of a convenience library.
@@ -25,5 +25,32 @@ check_PROGRAMS += %D%/originctl
 %C%_originctl_SOURCES = %D%/originctl.c
 %C%_originctl_LDADD =
 
-TESTS += %D%/testorigin.py
-dist_check_SCRIPTS += %D%/testorigin.py
+check_PROGRAMS += %D%/nbdx
+%C%_nbdx_SOURCES = \
+	%D%/nbdx-check.c \
+	%D%/nbdx-history.h \
+	%D%/nbdx-model.c \
+	%D%/nbdx-model.h \
+	%D%/nbdx-pace.c \
+	%D%/nbdx-stamp.h \
+	%D%/nbdx.c \
+	%D%/nbdx.h \
+	$(NULL)
+%C%_nbdx_LDADD = $(LIBNBD_LIBS)
+
+EXTRA_DIST += \
+	%D%/client.py \
+	%D%/model-functions.sh \
+	%D%/origin-cases.py \
+	$(NULL)
+
+# The tools themselves.
+MODEL_TESTS = \
+	%D%/control-cache-filter.sh \
+	%D%/model-finds-bugs.sh \
+	%D%/model-memory.sh \
+	%D%/model-testorigin.sh \
+	%D%/testorigin.sh \
+	$(NULL)
+TESTS += $(MODEL_TESTS)
+dist_check_SCRIPTS += $(MODEL_TESTS)

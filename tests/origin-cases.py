@@ -1,27 +1,22 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# testorigin.py - the test origin keeps its own promises.
+# origin-cases.py - the test origin keeps its own promises.
 #
-# Other tests blame the cache for what they see through it; so what the origin
+# Run by testorigin.sh.  Other tests blame the cache for what they see through it; so what the origin
 # says about durability, doors, faults and its log is checked here without one.
 
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
-try:
-    import nbd
-except ImportError:
-    print("no nbd module for /usr/bin/python3")
-    sys.exit(77)
+import nbd
 
-PLUGIN = "tests/.libs/nbdkit-testorigin-plugin.so"
+LAUNCH = os.environ["TESTORIGIN_LAUNCH"].split("\n")
 MIB = 1 << 20
 live = []
 
@@ -33,8 +28,7 @@ class Origin:
         if os.path.exists(self.sock):
             os.unlink(self.sock)
         self.process = subprocess.Popen(
-            ["nbdkit", "-f", "-U", self.sock, PLUGIN, "control=" + self.ctl,
-             *args])
+            [*LAUNCH, "-U", self.sock, "control=" + self.ctl, *args])
         live.append(self.process)
         self.deadline = time.time() + 10
         while not os.path.exists(self.sock):
