@@ -202,16 +202,19 @@ def exports_have_disks_of_their_own(d):
 
 
 def a_sparse_giant_costs_what_is_touched(d):
-    o = Origin(d, "size=8T")
+    # The thread checker leaves no room for more.
+    t = 1 << (37 if "thread" in os.environ.get("SANITIZERS", "") else 40)
+    o = Origin(d, "size=%d" % (8 * t))
     h = o.connect()
-    h.pwrite(b"q" * 100, 7 << 40)
-    h.zero((1 << 32) - 512, 1 << 40)
-    h.trim((1 << 32) - 512, 2 << 40)
+    h.pwrite(b"q" * 100, 7 * t)
+    h.zero((1 << 32) - 512, 1 * t)
+    h.trim((1 << 32) - 512, 2 * t)
     h.flush()
-    assert h.pread(3, (7 << 40) + 98) == b"qq\0"
+    assert h.pread(3, 7 * t + 98) == b"qq\0"
     with open("/proc/%d/status" % o.process.pid) as f:
         rss = [int(l.split()[1]) for l in f if l.startswith("VmRSS")][0]
-    assert rss < 64 * 1024, rss
+    if os.environ.get("SANITIZERS", "no") == "no":
+        assert rss < 64 * 1024, rss
     o.kill()
 
 
@@ -223,6 +226,9 @@ def it_dies_when_told_and_ends_when_asked(d):
     assert errno_of(h.pwrite, b"x", 0) is not None
     assert o.process.wait() == -signal.SIGKILL
     o = Origin(d, "size=1M")
+    # nbdkit leaks a connection that is closing as it ends.
+    while o.stats()["connections"] != "0":
+        assert time.time() < o.deadline
     o.process.terminate()
     assert o.process.wait() == 0
 

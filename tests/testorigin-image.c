@@ -304,7 +304,8 @@ image_flush (struct image *img)
   int err = 0;
 
   pthread_rwlock_wrlock (&img->lock);
-  qsort (img->dirty, img->ndirty, sizeof img->dirty[0], compare_u64);
+  if (img->ndirty > 1)
+    qsort (img->dirty, img->ndirty, sizeof img->dirty[0], compare_u64);
   for (i = 0; i < img->ndirty && !err; i = j) {
     for (j = i + 1; j < img->ndirty; ++j)
       if (img->dirty[j] != img->dirty[j - 1] + 1

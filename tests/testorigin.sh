@@ -9,5 +9,5 @@
 
 requires "$PYTHON3" -c 'import nbd'
 TESTORIGIN_LAUNCH=$(printf '%s\n' "${pc_launch[@]}" "$NBDKIT" -f "$testorigin")
-export TESTORIGIN_LAUNCH
+export TESTORIGIN_LAUNCH SANITIZERS
 TMPDIR=$tmp "$PYTHON3" "$srcdir/tests/origin-cases.py"
