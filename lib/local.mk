@@ -42,6 +42,8 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/segtree.h \
 	%D%/throttle.c \
 	%D%/throttle.h \
+	%D%/uri.c \
+	%D%/uri.h \
 	$(NULL)
 
 # tier 3

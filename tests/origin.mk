@@ -9,3 +9,7 @@ check_PROGRAMS += %D%/test-evloop
 TESTS += %D%/test-origin-mem
 check_PROGRAMS += %D%/test-origin-mem
 %C%_test_origin_mem_SOURCES = %D%/test-origin-mem.c
+
+TESTS += %D%/test-uri
+check_PROGRAMS += %D%/test-uri
+%C%_test_uri_SOURCES = %D%/test-uri.c
