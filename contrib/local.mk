@@ -31,8 +31,10 @@ check-headers check-layers check-rules check-skips check-style:
 	@srcdir='$(srcdir)'; export srcdir; $(AM_TESTS_ENVIRONMENT) \
 	$(srcdir)/contrib/$@ && echo "$@: nothing to complain about"
 
-# -O1: readable stacks and half the time of -O0.
-SANITIZER_CONFIGURE = --enable-debug-checks --enable-werror CFLAGS='-g -O1'
+# -O1: readable stacks and half the time of -O0.  Warnings are no errors here:
+# gcc's guesses about what may be uninitialized change with optimisation and
+# instrumentation, and the usual build has had its say.
+SANITIZER_CONFIGURE = --enable-debug-checks CFLAGS='-g -O1'
 
 .PHONY: check-asan check-tsan check-valgrind
 check-asan:
@@ -41,9 +43,12 @@ check-asan:
 check-tsan:
 	srcdir='$(srcdir)' MAKE='$(MAKE)' $(srcdir)/contrib/check-build tsan \
 	  --enable-sanitizers=thread $(SANITIZER_CONFIGURE)
+# -z nodelete: what a plugin's own variables point to is no leak just because
+# nbdkit unloaded it (nbd.T-63).
 check-valgrind:
 	PC_VALGRIND=1 srcdir='$(srcdir)' MAKE='$(MAKE)' \
-	  $(srcdir)/contrib/check-build valgrind $(SANITIZER_CONFIGURE)
+	  $(srcdir)/contrib/check-build valgrind $(SANITIZER_CONFIGURE) \
+	  LDFLAGS=-Wl,-z,nodelete
 
 # The sub-builds go with "make distclean".
 DISTCLEAN_FOLDERS = build-asan build-tsan build-valgrind

@@ -11,6 +11,10 @@
 #   TESTS += %D%/plugin-read.sh
 #   dist_check_SCRIPTS += %D%/plugin-read.sh
 #
+# or .py for Python.  A server that loads something of ours is started through
+# tests/launch (functions.sh does), so that a build with sanitizers works:
+# tests/launch nbdkit -f ... tests/.libs/nbdkit-testorigin-plugin.so
+#
 # A test that "make soak" runs for long (with PC_SOAK=1) adds itself to
 # SOAK_TESTS, a program or script of "make bench" to BENCHES (and a program
 # to EXTRA_PROGRAMS, so that nothing else builds it).
@@ -30,8 +34,8 @@ EXTRA_DIST += \
 	%D%/test.h \
 	$(NULL)
 
-# configure makes it; a change of the .in makes it anew.
-check_DATA += %D%/functions.sh
+# configure makes them; a change of the .in makes them anew.
+check_DATA += %D%/functions.sh %D%/launch
 
 TEST_EXTENSIONS = .sh .py
 LOG_COMPILER = $(BASH_PROG) $(srcdir)/tests/run-test

@@ -8,6 +8,6 @@
 . "$srcdir/tests/model-functions.sh"
 
 requires "$PYTHON3" -c 'import nbd'
-TESTORIGIN_LAUNCH=$(printf '%s\n' "${pc_launch[@]}" "$NBDKIT" -f "$testorigin")
+TESTORIGIN_LAUNCH=$(printf '%s\n' "$launch" "$NBDKIT" -f "$testorigin")
 export TESTORIGIN_LAUNCH SANITIZERS
 TMPDIR=$tmp "$PYTHON3" "$srcdir/tests/origin-cases.py"
