@@ -38,6 +38,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/evict.h \
 	%D%/log.c \
 	%D%/log.h \
+	%D%/readahead.c \
 	%D%/readahead.h \
 	%D%/segtree.h \
 	%D%/throttle.c \

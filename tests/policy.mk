@@ -9,3 +9,7 @@ check_PROGRAMS += %D%/test-evict
 TESTS += %D%/test-throttle
 check_PROGRAMS += %D%/test-throttle
 %C%_test_throttle_SOURCES = %D%/test-throttle.c
+
+TESTS += %D%/test-readahead
+check_PROGRAMS += %D%/test-readahead
+%C%_test_readahead_SOURCES = %D%/test-readahead.c

@@ -1,0 +1,995 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test-readahead - which ranges are fetched ahead of which reads.
+ *
+ * First a reader to whom everything given out comes at once, and exact answers;
+ * then clients, a cache without end and an origin on a simulated clock, for the
+ * figures of P3, P8 and P14.
+ */
+#include "test.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "readahead.h"
+
+#define KIB UINT64_C (1024)
+#define MIB (KIB * KIB)
+#define GIB (MIB * KIB)
+#define PAGE UINT64_C (4096)
+#define MS UINT64_C (1000000)
+#define SEC UINT64_C (1000000000)
+
+static uint64_t
+get_random (uint64_t *seed)
+{
+  uint64_t z = (*seed += UINT64_C (0x9e3779b97f4a7c15));
+
+  z = (z ^ (z >> 30)) * UINT64_C (0xbf58476d1ce4e5b9);
+  z = (z ^ (z >> 27)) * UINT64_C (0x94d049bb133111eb);
+  return z ^ (z >> 31);
+}
+
+static uint64_t
+get_seed (void)
+{
+  const char *s = getenv ("PC_SEED");
+
+  return s ? strtoull (s, NULL, 0) : 1;
+}
+
+/* A cache that holds everything, at once. */
+enum { ABSENT, READ, AHEAD };
+
+struct reader {
+  struct readahead ra;
+  uint64_t size, now;
+  uint64_t given, used;         /* bytes */
+  unsigned misses;
+  unsigned n;                   /* of the last read: */
+  struct range out[READAHEAD_BATCH];
+  uint8_t *page;
+};
+
+static void
+set_up (struct reader *r, uint64_t size)
+{
+  const struct readahead_limits limits = {
+    .size = size, .window_max = 32 * MIB, .memory = 64 * MIB,
+  };
+
+  memset (r, 0, sizeof *r);
+  r->size = size;
+  r->page = calloc (size / PAGE + 1, 1);
+  assert_non_null (r->page);
+  readahead_init (&r->ra, &limits);
+}
+
+static void
+tear_down (struct reader *r)
+{
+  readahead_check (&r->ra);
+  free (r->page);
+}
+
+/* What every range must be. */
+static void
+check_range (uint64_t size, struct range g)
+{
+  assert_true (g.start < g.end);
+  assert_true (g.end <= size);
+  assert_int_equal (g.start % PAGE, 0);
+  assert_true (g.end % PAGE == 0 || g.end == size);
+  assert_int_equal (g.start / READAHEAD_STRIPE, (g.end - 1) / READAHEAD_STRIPE);
+}
+
+static void
+read_some (struct reader *r, uint64_t off, uint64_t len)
+{
+  struct readahead_event ev = { .off = off, .len = len, .now_ns = r->now };
+  uint64_t used = 0;
+
+  ev.what = READAHEAD_HIT;
+  for (uint64_t p = off / PAGE; p * PAGE < off + len && p * PAGE < r->size;
+       p++) {
+    if (r->page[p] == ABSENT)
+      ev.what = READAHEAD_MISS;
+    else if (r->page[p] == AHEAD) {
+      if (ev.what == READAHEAD_HIT)
+        ev.what = READAHEAD_USED;
+      used += PAGE;
+    }
+    r->page[p] = READ;
+  }
+  r->misses += ev.what == READAHEAD_MISS;
+  r->used += used;
+  readahead_feedback (&r->ra, used, 0);
+  r->n = readahead_access (&r->ra, &ev, r->out, READAHEAD_BATCH);
+  assert_true (r->n <= READAHEAD_BATCH);
+  for (unsigned i = 0; i < r->n; i++) {
+    check_range (r->size, r->out[i]);
+    r->given += r->out[i].end - r->out[i].start;
+    for (uint64_t p = r->out[i].start / PAGE; p * PAGE < r->out[i].end; p++)
+      if (r->page[p] == ABSENT)
+        r->page[p] = AHEAD;
+  }
+  r->now += MS / 10;
+}
+
+static void
+assert_given (const struct reader *r, unsigned n, const struct range want[])
+{
+  assert_int_equal (r->n, n);
+  for (unsigned i = 0; i < n; i++) {
+    assert_int_equal (r->out[i].start, want[i].start);
+    assert_int_equal (r->out[i].end, want[i].end);
+  }
+}
+
+TEST (the_table_of_an_export_fits_8_kib)
+{
+  assert_true (sizeof (struct readahead) <= 8 * KIB);
+  assert_true (sizeof (struct readahead_stream) <= 64);
+}
+
+TEST (the_third_4_kib_read_in_a_row_fetches_two_chunks_ahead)
+{
+  static const struct range third[] = { { 12 * KIB, 128 * KIB },
+                                        { 128 * KIB, 256 * KIB } };
+  static const struct range later[] = { { 256 * KIB, 384 * KIB } };
+  struct reader r;
+
+  set_up (&r, GIB);
+  read_some (&r, 0, 4 * KIB);
+  assert_int_equal (r.n, 0);
+  assert_true (readahead_is_idle (&r.ra));
+  read_some (&r, 4 * KIB, 4 * KIB);
+  assert_int_equal (r.n, 0);
+  read_some (&r, 8 * KIB, 4 * KIB);
+  assert_given (&r, 2, third);
+  assert_false (readahead_is_idle (&r.ra));
+  for (uint64_t off = 12 * KIB; off < 124 * KIB; off += 4 * KIB) {
+    read_some (&r, off, 4 * KIB);
+    assert_int_equal (r.n, 0);
+  }
+  /* A chunk is read, the next is there, the one after it is asked for. */
+  read_some (&r, 124 * KIB, 4 * KIB);
+  assert_given (&r, 1, later);
+  tear_down (&r);
+}
+
+TEST (sequential_reads_of_any_size_miss_three_times)
+{
+  static const uint64_t sizes[] = { 512, 4 * KIB, 12 * KIB, 64 * KIB,
+                                    256 * KIB, MIB, 3 * MIB };
+
+  for (unsigned k = 0; k < PC_ARRAY_SIZE (sizes); k++) {
+    struct reader r;
+    uint64_t off = 16 * MIB;
+
+    set_up (&r, GIB);
+    for (; off < 16 * MIB + 64 * sizes[k] * 4; off += sizes[k])
+      read_some (&r, off, sizes[k]);
+    assert_int_equal (r.misses, 3);
+    /* Never more ahead than was read, but for the first two chunks. */
+    assert_true (r.given - r.used
+                 <= (off - 16 * MIB) + 2 * READAHEAD_CHUNK_MIN);
+    tear_down (&r);
+  }
+}
+
+TEST (the_window_is_what_the_stream_has_read)
+{
+  struct reader r;
+  uint64_t off = 0;
+
+  set_up (&r, GIB);
+  for (; off < 64 * MIB; off += 64 * KIB) {
+    uint64_t ahead, run = off + 64 * KIB, most = run, chunk = 128 * KIB;
+
+    read_some (&r, off, 64 * KIB);
+    if (off < 128 * KIB)
+      continue;
+    if (most < 256 * KIB)
+      most = 256 * KIB;
+    if (most > 8 * MIB)         /* no bandwidth x delay is known */
+      most = 8 * MIB;
+    while (chunk < MIB && chunk < most / 16)
+      chunk *= 2;
+    ahead = r.ra.stream[r.ra.last].end - run;
+    assert_in_range (ahead, most > chunk ? most - chunk : 0, most);
+  }
+  tear_down (&r);
+}
+
+TEST (chunks_grow_with_the_window_and_are_aligned)
+{
+  struct reader r;
+
+  set_up (&r, GIB);
+  for (uint64_t off = 0; off < 64 * MIB; off += MIB) {
+    read_some (&r, off, MIB);
+    for (unsigned i = 0; i < r.n; i++) {
+      uint64_t len = r.out[i].end - r.out[i].start;
+
+      assert_in_range (len, 128 * KIB, MIB);
+      assert_int_equal (r.out[i].start % len, 0);
+      if (off > 16 * MIB)
+        assert_int_equal (len, 512 * KIB);
+    }
+  }
+  tear_down (&r);
+}
+
+/* What looks like a stream by chance is one: of random reads some three follow
+ * each other (24 times in 8.7 million reads of these sizes).  So the bound for
+ * any seed is on the sum; without neighbours and equal distances it is nothing.
+ */
+TEST (random_reads_fetch_nothing_but_where_three_happen_to_follow)
+{
+  static const uint64_t sizes[] = { 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB };
+  uint64_t seed = get_seed (), given = 0, read = 0;
+
+  print_message ("PC_SEED=%" PRIu64 "\n", seed);
+  for (unsigned k = 0; k < 4 * PC_ARRAY_SIZE (sizes); k++) {
+    uint64_t len = sizes[k / 4];
+    struct reader r;
+
+    set_up (&r, 4 * GIB);
+    for (unsigned i = 0; i < 256 * MIB / len; i++)
+      read_some (&r, get_random (&seed) % (4 * GIB / len) * len, len);
+    given += r.given;
+    read += 256 * MIB;
+    tear_down (&r);
+  }
+  print_message ("%" PRIu64 " KiB of %" PRIu64 " MiB\n", given / KIB,
+                 read / MIB);
+  assert_true (given <= read / 400);
+}
+
+TEST (scattered_reads_fetch_nothing_at_all)
+{
+  struct reader r;
+
+  /* Squares modulo a prime: no neighbours, no three at equal distances that
+   * follow each other.
+   */
+  set_up (&r, 4 * GIB);
+  for (uint64_t i = 1; i < 100000; i++)
+    read_some (&r, i * i % 524287 * 2 * PAGE, PAGE);
+  assert_int_equal (r.given, 0);
+  tear_down (&r);
+}
+
+TEST (warm_reads_fetch_nothing)
+{
+  struct reader r;
+
+  set_up (&r, 64 * MIB);
+  memset (r.page, READ, 64 * MIB / PAGE);
+  for (uint64_t off = 0; off < 64 * MIB; off += 64 * KIB)
+    read_some (&r, off, 64 * KIB);
+  assert_int_equal (r.given, 0);
+  assert_true (readahead_is_idle (&r.ra));
+  tear_down (&r);
+}
+
+TEST (eight_interleaved_streams_are_told_apart)
+{
+  struct reader r;
+  uint64_t seed = get_seed (), at[8];
+
+  set_up (&r, 4 * GIB);
+  for (unsigned k = 0; k < 8; k++)
+    at[k] = (k * 200 + k * k * 7) * MIB;
+  for (unsigned i = 0; i < 8 * 256; i++) {
+    unsigned k = i < 64 ? i % 8 : (unsigned) (get_random (&seed) % 8);
+
+    read_some (&r, at[k], 64 * KIB);
+    at[k] += 64 * KIB;
+  }
+  assert_int_equal (r.misses, 8 * 3);
+  tear_down (&r);
+}
+
+TEST (a_stream_survives_a_flood_of_random_reads)
+{
+  struct reader r;
+  uint64_t seed = get_seed (), at = 0, misses = 0;
+
+  set_up (&r, 4 * GIB);
+  for (unsigned i = 0; i < 500; i++) {
+    unsigned before = r.misses;
+
+    read_some (&r, at, 64 * KIB);
+    at += 64 * KIB;
+    if (i >= 4)
+      misses += r.misses - before;
+    for (unsigned k = 0; i >= 4 && k < 50; k++)
+      read_some (&r, 128 * MIB + get_random (&seed) % 900000 * PAGE, PAGE);
+  }
+  assert_int_equal (misses, 0);
+  tear_down (&r);
+}
+
+/* nbdkit's 16 workers: each 16 reads come in any order. */
+TEST (sixteen_workers_may_shuffle_the_reads_of_a_stream)
+{
+  static const uint64_t sizes[] = { 4 * KIB, 64 * KIB, 256 * KIB };
+  uint64_t seed = get_seed ();
+
+  for (unsigned k = 0; k < PC_ARRAY_SIZE (sizes); k++) {
+    struct reader r;
+    unsigned nstreams = 0;
+
+    set_up (&r, GIB);
+    for (uint64_t first = 0; first < 1024; first += 16) {
+      unsigned left = 0xffff;
+
+      while (left) {
+        unsigned j = (unsigned) (get_random (&seed) % 16);
+
+        if (left & 1u << j)
+          read_some (&r, 256 * MIB + (first + j) * sizes[k], sizes[k]);
+        left &= ~(1u << j);
+      }
+    }
+    for (unsigned i = 0; i < READAHEAD_STREAMS; i++)
+      nstreams += r.ra.stream[i].used;
+    assert_int_equal (nstreams, 1);
+    assert_true (r.misses <= 20);
+    tear_down (&r);
+  }
+}
+
+TEST (backward_reads_are_fetched_ahead_below)
+{
+  static const struct range fourth[] = {
+    { 64 * MIB - 384 * KIB, 64 * MIB - 256 * KIB },
+    { 64 * MIB - 512 * KIB, 64 * MIB - 384 * KIB },
+  };
+  struct reader r;
+  uint64_t off = 64 * MIB;
+
+  set_up (&r, GIB);
+  for (unsigned i = 0; i < 4; i++) {
+    assert_int_equal (r.n, 0);
+    off -= 64 * KIB;
+    read_some (&r, off, 64 * KIB);
+  }
+  assert_given (&r, 2, fourth);
+  while (off > 0) {
+    off -= 64 * KIB;
+    read_some (&r, off, 64 * KIB);
+  }
+  assert_int_equal (r.misses, 4);
+  /* All of it once, and nothing below 0. */
+  assert_int_equal (r.given, 64 * MIB - 4 * 64 * KIB);
+  tear_down (&r);
+}
+
+TEST (equal_steps_fetch_the_blocks_at_the_steps_and_nothing_between)
+{
+  static const int64_t steps[] = { 24 * KIB, 104 * KIB, MIB, 5 * MIB,
+                                   -(int64_t) MIB };
+
+  for (unsigned k = 0; k < PC_ARRAY_SIZE (steps); k++) {
+    struct reader r;
+    uint64_t off = steps[k] < 0 ? 900 * MIB : 8 * KIB;
+
+    set_up (&r, GIB);
+    for (unsigned i = 0; i < 150; i++) {
+      read_some (&r, off, 8 * KIB);
+      off += (uint64_t) steps[k];
+      for (unsigned j = 0; j < r.n; j++) {
+        assert_int_equal (r.out[j].end - r.out[j].start, 8 * KIB);
+        assert_int_equal ((int64_t) (r.out[j].start - off) % steps[k], 0);
+      }
+    }
+    assert_int_equal (r.misses, 4);
+    tear_down (&r);
+  }
+}
+
+TEST (a_change_of_step_stops_the_fetching)
+{
+  struct reader r;
+  uint64_t before;
+
+  set_up (&r, GIB);
+  for (uint64_t i = 0; i < 50; i++)
+    read_some (&r, i * MIB, 8 * KIB);
+  assert_false (readahead_is_idle (&r.ra));
+  before = r.given;
+  for (uint64_t i = 0; i < 20; i++)
+    read_some (&r, 200 * MIB + i * (i + 1) / 2 * MIB, 8 * KIB);
+  assert_int_equal (r.given, before);
+  tear_down (&r);
+}
+
+TEST (a_reader_that_leaves_out_a_little_is_followed)
+{
+  struct reader r;
+  uint64_t seed = get_seed (), off = 0;
+
+  set_up (&r, GIB);
+  for (unsigned i = 0; i < 500; i++) {
+    read_some (&r, off, 64 * KIB);
+    off += 64 * KIB + get_random (&seed) % 8 * PAGE;
+  }
+  assert_true (r.misses <= 10);
+  tear_down (&r);
+}
+
+TEST (a_reader_that_leaves_out_most_is_not)
+{
+  struct reader r;
+  uint64_t seed = get_seed (), off = 0;
+
+  set_up (&r, GIB);
+  for (unsigned i = 0; i < 500; i++) {
+    read_some (&r, off, PAGE);
+    off += (2 + get_random (&seed) % 14) * PAGE;
+  }
+  assert_true (r.given <= 500 * PAGE / 10);     /* three steps equal by luck */
+  tear_down (&r);
+}
+
+TEST (nothing_is_fetched_beyond_the_end)
+{
+  /* Two sizes that end within a page, one with a stripe of one byte. */
+  static const uint64_t sizes[] = { 4 * MIB, 4 * MIB - 512, 4 * MIB + 1,
+                                    4 * MIB + PAGE };
+
+  for (unsigned k = 0; k < PC_ARRAY_SIZE (sizes); k++) {
+    struct reader r;
+
+    set_up (&r, sizes[k]);
+    for (uint64_t off = 0; off < sizes[k]; off += 64 * KIB)
+      read_some (&r, off, 64 * KIB);
+    assert_int_equal (r.misses, 3);
+    assert_int_equal (r.given, sizes[k] - 192 * KIB);
+    read_some (&r, sizes[k], 64 * KIB);
+    assert_int_equal (r.n, 0);
+    tear_down (&r);
+
+    /* Backwards from a last page that is not whole. */
+    set_up (&r, sizes[k]);
+    for (uint64_t off = sizes[k] & ~(PAGE - 1); off > 0; off -= PAGE)
+      read_some (&r, off - PAGE, PAGE);
+    assert_int_equal (r.misses, 4);
+    tear_down (&r);
+  }
+}
+
+TEST (off_means_off)
+{
+  struct readahead_limits limits = { .size = GIB, .memory = 64 * MIB };
+  struct reader r;
+
+  set_up (&r, GIB);
+  readahead_set_limits (&r.ra, &limits);
+  for (uint64_t off = 0; off < 8 * MIB; off += 64 * KIB)
+    read_some (&r, off, 64 * KIB);
+  assert_int_equal (r.given, 0);
+  tear_down (&r);
+}
+
+TEST (windows_of_all_streams_stay_within_memory)
+{
+  struct reader r;
+  struct readahead_limits limits = { .size = 16 * GIB, .window_max = 32 * MIB,
+                                     .memory = 8 * MIB };
+
+  set_up (&r, 16 * GIB);
+  readahead_set_limits (&r.ra, &limits);
+  for (uint64_t i = 0; i < 100; i++)
+    for (uint64_t k = 0; k < 16; k++) {
+      uint64_t ahead = 0;
+
+      read_some (&r, k * GIB + k * k * MIB + i * 256 * KIB, 256 * KIB);
+      for (unsigned s = 0; s < READAHEAD_STREAMS; s++)
+        if (r.ra.stream[s].used)
+          ahead += r.ra.stream[s].end - r.ra.pos[s];
+      assert_true (ahead <= 8 * MIB);
+    }
+  assert_true (r.misses <= 4 * 16);
+  tear_down (&r);
+}
+
+TEST (a_tiny_cache_gets_a_tiny_window)
+{
+  struct reader r;
+  struct readahead_limits limits = { .size = GIB, .window_max = 128 * KIB,
+                                     .memory = 256 * KIB };
+
+  set_up (&r, GIB);
+  readahead_set_limits (&r.ra, &limits);
+  for (uint64_t off = 0; off < 16 * MIB; off += 4 * KIB) {
+    read_some (&r, off, 4 * KIB);
+    assert_true (r.ra.stream[r.ra.last].end - r.ra.pos[r.ra.last]
+                 <= 128 * KIB);
+  }
+  assert_true (r.given > 15 * MIB);
+  tear_down (&r);
+}
+
+TEST (waste_shrinks_the_windows_of_short_runs_to_nothing)
+{
+  struct reader r;
+  uint64_t before;
+
+  set_up (&r, 4 * GIB);
+  /* A near, slow origin: BDP 12 KiB. */
+  for (unsigned i = 0; i < 1000; i++)
+    readahead_done (&r.ra, 128 * KIB, MS, i * MS);
+  for (unsigned i = 0; i < 1000; i++)
+    readahead_done (&r.ra, 4 * KIB, MS / 10, SEC + i * MS / 10 * 4);
+  /* Runs of three reads and nothing more. */
+  for (uint64_t i = 0; i < 100; i++) {
+    for (uint64_t k = 0; k < 3; k++)
+      read_some (&r, i * 32 * MIB + k * PAGE, PAGE);
+    readahead_feedback (&r.ra, 0, 240 * KIB);
+  }
+  before = r.given;
+  assert_true (before < 30 * 256 * KIB);
+  for (uint64_t i = 0; i < 50; i++)
+    for (uint64_t k = 0; k < 3; k++)
+      read_some (&r, i * 32 * MIB + 8 * MIB + k * PAGE, PAGE);
+  assert_int_equal (r.given, before);
+  /* A long run is still followed, and mends the name of all. */
+  for (uint64_t k = 0; k < 2000; k++)
+    read_some (&r, 20 * MIB + k * 16 * KIB, 16 * KIB);
+  assert_true (r.misses < 3 * 150 + 200);
+  assert_true (r.ra.accuracy > 900);
+  tear_down (&r);
+}
+
+TEST (what_was_given_out_and_lost_halves_the_run)
+{
+  struct reader r;
+  uint64_t run;
+
+  set_up (&r, GIB);
+  for (uint64_t off = 0; off < 4 * MIB; off += 64 * KIB)
+    read_some (&r, off, 64 * KIB);
+  run = r.ra.stream[r.ra.last].run;
+  assert_int_equal (run, 4 * MIB);
+  memset (r.page + 4 * MIB / PAGE, ABSENT, 64 * MIB / PAGE);
+  read_some (&r, 4 * MIB, 64 * KIB);
+  assert_int_equal (r.ra.stream[r.ra.last].run, (4 * MIB + 64 * KIB) / 2);
+  assert_true (r.n > 0);
+  assert_int_equal (r.out[0].start, 4 * MIB + 64 * KIB);
+  tear_down (&r);
+}
+
+TEST (a_declined_range_is_given_out_again)
+{
+  struct reader r;
+  struct range first;
+
+  set_up (&r, GIB);
+  for (uint64_t off = 0; off < 192 * KIB; off += 64 * KIB)
+    read_some (&r, off, 64 * KIB);
+  assert_int_equal (r.n, 2);
+  first = r.out[0];
+  readahead_declined (&r.ra, r.out[1]);
+  readahead_declined (&r.ra, first);
+  readahead_declined (&r.ra, (struct range) { 512 * MIB, 513 * MIB });
+  read_some (&r, 192 * KIB, 64 * KIB);
+  assert_true (r.n > 0);
+  assert_int_equal (r.out[0].start, 256 * KIB);
+  tear_down (&r);
+}
+
+TEST (ranges_that_do_not_fit_the_callers_array_come_later)
+{
+  struct readahead ra;
+  const struct readahead_limits limits = { .size = GIB, .window_max = 32 * MIB,
+                                           .memory = 64 * MIB };
+  struct range out[1];
+  uint64_t next = 3 * MIB;
+
+  readahead_init (&ra, &limits);
+  for (uint64_t i = 0; i < 12; i++) {
+    struct readahead_event ev = { .off = i * MIB, .len = MIB,
+                                  .what = i < 3 ? READAHEAD_MISS
+                                                : READAHEAD_USED };
+    unsigned n = readahead_access (&ra, &ev, out, 1);
+
+    assert_int_equal (n, i >= 2 && next < (i + 1) * MIB + 8 * MIB);
+    if (n) {
+      if (out[0].start != next)
+        assert_int_equal (out[0].start, (i + 1) * MIB);
+      next = out[0].end;
+    }
+  }
+  readahead_check (&ra);
+}
+
+TEST (a_reset_forgets_everything)
+{
+  struct reader r;
+
+  set_up (&r, GIB);
+  for (uint64_t off = 0; off < 8 * MIB; off += 64 * KIB)
+    read_some (&r, off, 64 * KIB);
+  readahead_reset (&r.ra);
+  assert_true (readahead_is_idle (&r.ra));
+  memset (r.page, ABSENT, GIB / PAGE);
+  read_some (&r, 8 * MIB, 64 * KIB);
+  assert_int_equal (r.n, 0);
+  tear_down (&r);
+}
+
+TEST (a_stream_left_for_two_seconds_gives_up_its_share)
+{
+  struct reader r;
+
+  set_up (&r, GIB);
+  for (uint64_t k = 0; k < 8; k++)
+    for (uint64_t off = 0; off < MIB; off += 64 * KIB)
+      read_some (&r, k * 100 * MIB + off, 64 * KIB);
+  r.now += 3 * SEC;
+  for (uint64_t off = MIB; off < 32 * MIB; off += 64 * KIB)
+    read_some (&r, 700 * MIB + off, 64 * KIB);
+  for (unsigned i = 0; i < READAHEAD_STREAMS; i++)
+    assert_true (!r.ra.stream[i].open || i == r.ra.last);
+  tear_down (&r);
+}
+
+TEST (any_reads_whatever_keep_the_invariants)
+{
+  struct reader r;
+  uint64_t seed = get_seed (), at = 0;
+
+  print_message ("PC_SEED=%" PRIu64 "\n", seed);
+  set_up (&r, 64 * MIB + 1234);
+  for (unsigned i = 0; i < 200000; i++) {
+    uint64_t len = 1 + get_random (&seed) % (256 * KIB);
+
+    switch (get_random (&seed) % 8) {
+    case 0:
+      at = get_random (&seed) % r.size;
+      break;
+    case 1:
+      at = at > len ? at - len : 0;
+      break;
+    case 2:
+      at += get_random (&seed) % (64 * KIB);
+      break;
+    case 3:
+      if (r.n > 0)
+        readahead_declined (&r.ra, r.out[get_random (&seed) % r.n]);
+      break;
+    case 4:
+      memset (r.page, ABSENT, r.size / PAGE + 1);
+      break;
+    case 5:
+      readahead_done (&r.ra, len, get_random (&seed) % (20 * MS), r.now);
+      break;
+    case 6:
+      r.now += get_random (&seed) % SEC;
+      break;
+    default:
+      break;
+    }
+    if (at >= r.size)
+      at = 0;
+    if (len > r.size - at)
+      len = r.size - at;
+    read_some (&r, at, len);
+    at += len;
+    readahead_check (&r.ra);
+  }
+  tear_down (&r);
+}
+
+/* Clients on a simulated clock.  Each keeps depth reads in flight over its own
+ * part of the export; a reply costs cpu_ns of the one processor.  The origin
+ * sends at rate on one line; a reply arrives a round trip after its turn.
+ */
+struct client {
+  uint64_t next, end;           /* its part */
+  uint64_t len;
+  uint64_t done_at;
+};
+
+struct request {
+  uint64_t at;                  /* when all its bytes are there */
+  unsigned client;
+  uint64_t waits;               /* bytes of demand while it waits */
+};
+
+struct world {
+  struct readahead ra;
+  uint64_t rate, rtt_ns, cpu_ns;
+  bool off;                     /* no read-ahead */
+
+  uint64_t *arrives;            /* of each page, 0 = absent */
+  uint8_t *ahead;               /* fetched ahead and unread */
+  uint64_t line_free, cpu_free;
+  uint64_t given, asked, demand, now;
+  struct { uint64_t at, bytes, took; } reply[4096]; /* a queue */
+  unsigned head, tail;
+};
+
+enum { MOST_REQUESTS = 64 };
+
+static void
+world_init (struct world *w, uint64_t size, uint64_t rate)
+{
+  const struct readahead_limits limits = {
+    .size = size, .window_max = 32 * MIB, .memory = 64 * MIB,
+  };
+
+  memset (w, 0, sizeof *w);
+  w->rate = rate;
+  w->rtt_ns = 5 * MS;
+  w->now = SEC;
+  w->arrives = calloc (size / PAGE, sizeof *w->arrives);
+  w->ahead = calloc (size / PAGE, 1);
+  assert_true (w->arrives && w->ahead);
+  readahead_init (&w->ra, &limits);
+}
+
+static void
+world_release (struct world *w)
+{
+  readahead_check (&w->ra);
+  free (w->arrives);
+  free (w->ahead);
+}
+
+static void
+fetch (struct world *w, uint64_t start, uint64_t end, bool ahead)
+{
+  uint64_t bytes = 0, p;
+
+  for (p = start / PAGE; p < end / PAGE; p++)
+    bytes += w->arrives[p] ? 0 : PAGE;
+  if (bytes == 0)
+    return;
+  if (w->line_free < w->now)
+    w->line_free = w->now;
+  w->line_free += bytes * SEC / w->rate;
+  for (p = start / PAGE; p < end / PAGE; p++)
+    if (w->arrives[p] == 0) {
+      w->arrives[p] = w->line_free + w->rtt_ns;
+      w->ahead[p] = ahead;
+    }
+  w->asked += bytes;
+  if (ahead)
+    w->given += bytes;
+  w->reply[w->head % PC_ARRAY_SIZE (w->reply)].at = w->line_free + w->rtt_ns;
+  w->reply[w->head % PC_ARRAY_SIZE (w->reply)].bytes = bytes;
+  w->reply[w->head % PC_ARRAY_SIZE (w->reply)].took =
+    w->line_free + w->rtt_ns - w->now;
+  w->head++;
+  assert_true (w->head - w->tail < PC_ARRAY_SIZE (w->reply));
+}
+
+/* A read of client i begins. */
+static struct request
+start_read (struct world *w, struct client *c, unsigned i)
+{
+  uint64_t off = c[i].next, len = c[i].len;
+  struct readahead_event ev = { .off = off, .len = len,
+                                .demand_bytes = w->demand, .now_ns = w->now };
+  struct range out[READAHEAD_BATCH];
+  uint64_t at = w->now, used = 0;
+  unsigned n;
+
+  for (; w->tail != w->head; w->tail++) {
+    unsigned k = w->tail % PC_ARRAY_SIZE (w->reply);
+
+    if (w->reply[k].at > w->now)
+      break;
+    readahead_done (&w->ra, w->reply[k].bytes, w->reply[k].took,
+                    w->reply[k].at);
+  }
+  ev.what = READAHEAD_HIT;
+  for (uint64_t p = off / PAGE; p < (off + len) / PAGE; p++) {
+    if (w->arrives[p] == 0)
+      ev.what = READAHEAD_MISS;
+    else if (w->arrives[p] > w->now && ev.what != READAHEAD_MISS)
+      ev.what = READAHEAD_JOIN;
+    else if (w->ahead[p] && ev.what == READAHEAD_HIT)
+      ev.what = READAHEAD_USED;
+    used += w->ahead[p] ? PAGE : 0;
+    w->ahead[p] = 0;
+  }
+  readahead_feedback (&w->ra, used, 0);
+  fetch (w, off, off + len, false);
+  if (!w->off) {
+    n = readahead_access (&w->ra, &ev, out, READAHEAD_BATCH);
+    for (unsigned k = 0; k < n; k++)
+      fetch (w, out[k].start, out[k].end, true);
+  }
+  for (uint64_t p = off / PAGE; p < (off + len) / PAGE; p++)
+    if (w->arrives[p] > at)
+      at = w->arrives[p];
+  c[i].next += len;
+  if (at == w->now)
+    return (struct request) { at, i, 0 };
+  w->demand += len;
+  return (struct request) { at, i, len };
+}
+
+/* Let n clients read their parts, depth reads each; returns the time. */
+static uint64_t
+run_clients (struct world *w, struct client *c, unsigned n, unsigned depth)
+{
+  struct request q[MOST_REQUESTS];
+  unsigned nq = 0;
+  uint64_t start = w->now;
+
+  assert_true (n * depth <= MOST_REQUESTS);
+  for (unsigned d = 0; d < depth; d++)
+    for (unsigned i = 0; i < n; i++)
+      q[nq++] = start_read (w, c, i);
+  while (nq > 0) {
+    unsigned first = 0, i;
+
+    for (i = 1; i < nq; i++)
+      if (q[i].at < q[first].at)
+        first = i;
+    i = q[first].client;
+    if (w->now < q[first].at)
+      w->now = q[first].at;
+    w->demand -= q[first].waits;
+    if (w->cpu_free < w->now)
+      w->cpu_free = w->now;
+    w->cpu_free += w->cpu_ns;
+    w->now = w->cpu_free;
+    c[i].done_at = w->now;
+    if (c[i].next < c[i].end)
+      q[first] = start_read (w, c, i);
+    else
+      q[first] = q[--nq];
+  }
+  return w->now - start;
+}
+
+static double
+mib_per_s (uint64_t bytes, uint64_t ns)
+{
+  return (double) bytes / (double) MIB / ((double) ns / 1e9);
+}
+
+/* P3: one reader at depth 1, 5 ms away, cpu_ns a warm read. */
+TEST (a_cold_sequential_reader_gets_nine_tenths_of_what_there_is)
+{
+  static const struct { uint64_t len, cpu_ns; } kinds[] = {
+    { 4 * KIB, 42000 }, { 64 * KIB, 65000 }, { MIB, 500000 },
+  };
+  static const uint64_t rates[] = { 100 * MIB, 1000 * MIB, 3000 * MIB };
+
+  for (unsigned k = 0; k < PC_ARRAY_SIZE (kinds); k++)
+    for (unsigned j = 0; j < PC_ARRAY_SIZE (rates); j++) {
+      struct world w;
+      struct client c = { .next = 0, .end = 32 * MIB, .len = kinds[k].len };
+      double cap = mib_per_s (kinds[k].len, kinds[k].cpu_ns), whole, later;
+      uint64_t ramp_ns;
+
+      if (cap > (double) (rates[j] / MIB))
+        cap = (double) (rates[j] / MIB);
+      world_init (&w, GIB, rates[j]);
+      w.cpu_ns = kinds[k].cpu_ns;
+      ramp_ns = run_clients (&w, &c, 1, 1);
+      c.end = 512 * MIB;
+      later = mib_per_s (480 * MIB, run_clients (&w, &c, 1, 1));
+      whole = mib_per_s (512 * MIB, w.now - SEC);
+      print_message ("%4" PRIu64 " KiB at %4" PRIu64 " MiB/s: %.0f of %.0f "
+                     "after 32 MiB, %.0f in all, first 32 MiB %.0f ms, "
+                     "%.1f MiB unread\n",
+                     kinds[k].len / KIB, rates[j] / MIB, later, cap, whole,
+                     (double) ramp_ns / 1e6,
+                     (double) (w.asked - 512 * MIB) / (double) MIB);
+      assert_true (later >= 0.9 * cap);
+      assert_true (whole >= 0.85 * cap);
+      assert_true (w.asked - 512 * MIB <= 33 * MIB);
+      world_release (&w);
+    }
+}
+
+/* P14: eight readers of 64 KiB share what one would have. */
+TEST (eight_readers_share_evenly)
+{
+  struct world w;
+  struct client c[8];
+  uint64_t took, first = UINT64_MAX, last = 0;
+
+  world_init (&w, GIB, 1000 * MIB);
+  w.cpu_ns = 65000;
+  for (unsigned i = 0; i < 8; i++)
+    c[i] = (struct client) { .next = i * 100 * MIB,
+                             .end = i * 100 * MIB + 64 * MIB,
+                             .len = 64 * KIB };
+  took = run_clients (&w, c, 8, 1);
+  for (unsigned i = 0; i < 8; i++) {
+    if (c[i].done_at < first)
+      first = c[i].done_at;
+    if (c[i].done_at > last)
+      last = c[i].done_at;
+  }
+  print_message ("%.0f MiB/s in all, first after %.0f ms, last %.0f ms\n",
+                 mib_per_s (512 * MIB, took), (double) (first - SEC) / 1e6,
+                 (double) (last - SEC) / 1e6);
+  assert_true (mib_per_s (512 * MIB, took) >= 0.8 * 961);
+  assert_true ((last - SEC) <= 2 * (first - SEC));
+  world_release (&w);
+}
+
+/* P8: nbdcopy, four parts, 16 requests of 256 KiB each, no worse than without,
+ * and next to nothing asked of the origin that nobody would have asked.
+ */
+TEST (a_client_with_much_in_flight_is_left_alone)
+{
+  uint64_t took[2];
+
+  for (unsigned k = 0; k < 2; k++) {
+    struct world w;
+    struct client c[4];
+
+    world_init (&w, GIB, 2000 * MIB);
+    w.rtt_ns = 10 * MS;
+    w.cpu_ns = 60000;
+    w.off = k == 0;
+    for (unsigned i = 0; i < 4; i++)
+      c[i] = (struct client) { .next = i * 128 * MIB,
+                               .end = (i + 1) * 128 * MIB,
+                               .len = 256 * KIB };
+    took[k] = run_clients (&w, c, 4, 16);
+    print_message ("read-ahead %s: %.0f MiB/s, %" PRIu64 " KiB given out\n",
+                   k ? "on" : "off", mib_per_s (512 * MIB, took[k]),
+                   w.given / KIB);
+    assert_true (w.given <= 16 * MIB);
+    world_release (&w);
+  }
+  assert_true (took[1] <= took[0] + took[0] / 50);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (the_table_of_an_export_fits_8_kib),
+    cmocka_unit_test (
+      the_third_4_kib_read_in_a_row_fetches_two_chunks_ahead),
+    cmocka_unit_test (sequential_reads_of_any_size_miss_three_times),
+    cmocka_unit_test (the_window_is_what_the_stream_has_read),
+    cmocka_unit_test (chunks_grow_with_the_window_and_are_aligned),
+    cmocka_unit_test (
+      random_reads_fetch_nothing_but_where_three_happen_to_follow),
+    cmocka_unit_test (scattered_reads_fetch_nothing_at_all),
+    cmocka_unit_test (warm_reads_fetch_nothing),
+    cmocka_unit_test (eight_interleaved_streams_are_told_apart),
+    cmocka_unit_test (a_stream_survives_a_flood_of_random_reads),
+    cmocka_unit_test (sixteen_workers_may_shuffle_the_reads_of_a_stream),
+    cmocka_unit_test (backward_reads_are_fetched_ahead_below),
+    cmocka_unit_test (
+      equal_steps_fetch_the_blocks_at_the_steps_and_nothing_between),
+    cmocka_unit_test (a_change_of_step_stops_the_fetching),
+    cmocka_unit_test (a_reader_that_leaves_out_a_little_is_followed),
+    cmocka_unit_test (a_reader_that_leaves_out_most_is_not),
+    cmocka_unit_test (nothing_is_fetched_beyond_the_end),
+    cmocka_unit_test (off_means_off),
+    cmocka_unit_test (windows_of_all_streams_stay_within_memory),
+    cmocka_unit_test (a_tiny_cache_gets_a_tiny_window),
+    cmocka_unit_test (waste_shrinks_the_windows_of_short_runs_to_nothing),
+    cmocka_unit_test (what_was_given_out_and_lost_halves_the_run),
+    cmocka_unit_test (a_declined_range_is_given_out_again),
+    cmocka_unit_test (ranges_that_do_not_fit_the_callers_array_come_later),
+    cmocka_unit_test (a_reset_forgets_everything),
+    cmocka_unit_test (a_stream_left_for_two_seconds_gives_up_its_share),
+    cmocka_unit_test (any_reads_whatever_keep_the_invariants),
+    cmocka_unit_test (
+      a_cold_sequential_reader_gets_nine_tenths_of_what_there_is),
+    cmocka_unit_test (eight_readers_share_evenly),
+    cmocka_unit_test (a_client_with_much_in_flight_is_left_alone),
+  };
+
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
