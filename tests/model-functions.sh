@@ -109,7 +109,11 @@ find_wrong () {
 start_client () {
   coproc client { exec "$PYTHON3" "$srcdir/tests/client.py" 2>&1; }
   exec {client_in}>&"${client[1]}" {client_out}<&"${client[0]}"
-  cleanup_fn kill "$client_PID"
+  cleanup_fn kill_client "$client_PID"
+}
+
+kill_client () {
+  kill "$1" 2> /dev/null || :
 }
 
 # client CODE: run it; fails as the code does, prints what it prints.
@@ -125,4 +129,74 @@ client () {
     esac
   done
   fail "the client has gone, or has hung in: $1"
+}
+
+# model_run MODE SECONDS-OF-DELAY OPS ORIGIN-ARG...: R1 of goals.md.  Eight
+# connections over a cache of an eighth of what they work on.
+model_run () {
+  local mode=$1 delay=$2 ops=$3
+
+  shift 3
+  rm -f "$durable"
+  make_image 16M
+  start_origin -t 64 delay="$delay" jitter="$delay" "$@"
+  start_cache cache="$mode" cache-size=2M
+  echo "--- cache=$mode delay=$delay $*"
+  run_nbdx "$cache_sock" --stamped --durable "$durable" --connections 8 \
+    --ops "$ops"
+  # A cache that sends two commands for one byte at once has no say in which
+  # of them wins (nbd.N-21); without a cache that is the client's business.
+  if [ "$mode" != none ]; then
+    [ "$(origin_stat overlaps)" -eq 0 ] ||
+      fail "overlapping commands were sent to the origin"
+  fi
+  [ "$(origin_stat misaligned)" -eq 0 ] ||
+    fail "commands smaller than the origin's blocks were sent"
+  stop_nbdkit cache || fail "the cache ended with $?"
+  kill_origin
+}
+
+# ops_of QUICK [SOAK]: how many operations, here and in "make soak".
+ops_of () {
+  if [ -n "${PC_SOAK:-}" ]; then
+    echo "${2:-1000000}"
+  else
+    echo "$1"
+  fi
+}
+
+# resident PID [FIELD]: KiB; VmHWM is the highest it ever was.
+resident () {
+  sed -n "s/^${2:-VmRSS}:[^0-9]*\([0-9]*\) kB/\1/p" "/proc/$1/status"
+}
+
+# at_most WHAT VALUE LIMIT, at_least WHAT VALUE LIMIT: fractions are fine.
+at_most () {
+  echo "$1: $2 (at most $3)"
+  awk -v v="$2" -v l="$3" 'BEGIN { exit !(v <= l) }' ||
+    fail "$1 is $2, more than $3"
+}
+
+at_least () {
+  echo "$1: $2 (at least $3)"
+  awk -v v="$2" -v l="$3" 'BEGIN { exit !(v >= l) }' ||
+    fail "$1 is $2, less than $3"
+}
+
+# field NAME TEXT: the value in "... NAME=value ...".
+field () {
+  printf '%s\n' "$2" | sed -n "s/.*\<$1=\([^ ]*\).*/\1/p" | tail -n 1
+}
+
+# stop_client: it ends, and its connections with it.  Closing its input would
+# not do: servers that were started meanwhile hold the other end, too.
+stop_client () {
+  printf 'raise SystemExit\n.\n' >&"$client_in"
+  wait "$client_PID" 2> /dev/null || :
+}
+
+# restart_cache ARG...: drained, then anew with these.
+restart_cache () {
+  stop_nbdkit cache || fail "the cache ended with $?"
+  start_cache "$@"
 }

@@ -54,3 +54,32 @@ MODEL_TESTS = \
 	$(NULL)
 TESTS += $(MODEL_TESTS)
 dist_check_SCRIPTS += $(MODEL_TESTS)
+
+# The cache under nbdkit, over the test origin.
+PLUGIN_MODEL_TESTS = \
+	%D%/plugin-flush-durable.sh \
+	%D%/plugin-flush-error.sh \
+	%D%/plugin-flush-restart.sh \
+	%D%/plugin-huge-export.sh \
+	%D%/plugin-memory.sh \
+	%D%/plugin-model-faults.sh \
+	%D%/plugin-model-none.sh \
+	%D%/plugin-model-origins.sh \
+	%D%/plugin-model-writeback.sh \
+	%D%/plugin-model-writethrough.sh \
+	%D%/plugin-never-flush.sh \
+	%D%/plugin-oracle.sh \
+	%D%/plugin-parallel-misses.sh \
+	%D%/plugin-sigterm.sh \
+	%D%/plugin-two-exports.sh \
+	$(NULL)
+dist_check_SCRIPTS += $(PLUGIN_MODEL_TESTS)
+SOAK_TESTS += \
+	%D%/plugin-model-faults.sh \
+	%D%/plugin-model-none.sh \
+	%D%/plugin-model-origins.sh \
+	%D%/plugin-model-writeback.sh \
+	%D%/plugin-model-writethrough.sh \
+	%D%/plugin-never-flush.sh \
+	%D%/plugin-two-exports.sh \
+	$(NULL)

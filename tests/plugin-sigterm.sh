@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# plugin-sigterm.sh - SIGTERM with 64 MiB dirty: within 5 s the origin has all
+# of it, durably, whether a client is attached or not (D27, goals.md R5).
+
+. tests/functions.sh
+. "$srcdir/tests/model-functions.sh"
+
+requires_plugin
+
+dirty=67108864
+options=(cache=writeback cache-size=256M cache-dirty-max=90%
+         cache-dirty-background=80% cache-dirty-expire=3600)
+
+fill="
+def fill(h, tag):
+    for i in range(64):
+        h.pwrite(pattern(tag, 1 * MIB, i * MIB), i * MIB)
+def check(path, tag):
+    with open(path, 'rb') as f:
+        for i in range(64):
+            assert f.read(1 * MIB) == pattern(tag, 1 * MIB, i * MIB), i"
+
+start_origin size=128M
+start_client
+client "$fill"
+
+# Nobody there.
+start_cache "${options[@]}"
+client "h = connect('$cache_sock')
+fill(h, 1)
+h.shutdown()"
+began=$EPOCHREALTIME
+stop_nbdkit cache || fail "the cache ended with $?"
+took=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
+client "check('$durable', 1)"
+at_most "seconds from SIGTERM to the end" "$took" $((5 * pc_slowness))
+
+# An idle client holds on: nbdkit waits for it, the drain does not.
+start_cache "${options[@]}"
+client "h = connect('$cache_sock')
+fill(h, 2)"
+[ "$(origin_stat write_bytes)" -lt $((2 * dirty)) ] ||
+  fail "the test wants dirty bytes"
+origin clearlog
+began=$EPOCHREALTIME
+kill_nbdkit cache TERM
+is_clean () {
+  [ "$(origin_stat flush_done)" -gt 0 ] && [ "$(origin_stat volatile.)" -eq 0 ] &&
+    [ "$(origin_stat write_bytes)" -ge "$dirty" ]
+}
+wait_until 20 is_clean || fail "nothing was drained with a client attached"
+took=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
+client "check('$durable', 2)"
+at_most "seconds from SIGTERM to durable" "$took" $((5 * pc_slowness))
+# What that client writes now is at the origin with the reply.
+if client "h.pwrite(pattern(9, 4096), 100 * MIB)"; then
+  client "o = connect('$origin_sock')
+assert o.pread(4096, 100 * MIB) == pattern(9, 4096)
+o.shutdown()"
+fi
+client "h.shutdown()"
+wait_nbdkit cache || fail "the cache ended with $?"
+
+# The origin does not come back: a line for what is lost, and a bad end.
+start_cache "${options[@]}" reconnect=1
+client "h = connect('$cache_sock')
+h.pwrite(pattern(3, 4096), 7 * MIB)
+h.shutdown()"
+kill_origin
+status=0
+stop_nbdkit cache || status=$?
+[ "$status" -eq 1 ] || fail "the cache ended with $status after losing bytes"
+grep -q 7340032 "$cache_log" || fail "the lost range is not named"
