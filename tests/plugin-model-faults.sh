@@ -43,6 +43,7 @@ start_cache cache=writeback cache-size=2M
 client=$!
 while pc_is_running "$client"; do
   origin - <<< "clearlog
+clearfail
 fail read EIO $((RANDOM % 20))
 fail write ENOSPC $((RANDOM % 20))
 fail flush EIO $((RANDOM % 3))
