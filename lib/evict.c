@@ -534,6 +534,14 @@ evict_unpick (struct evict *e, uint32_t frame, enum evict_reason reason)
   push (e, state == PICKED_MAIN ? EVICT_MAIN : EVICT_SMALL, frame);
 }
 
+bool
+evict_is_picked (const struct evict *e, uint32_t frame)
+{
+  unsigned state = STATE (e->place[frame]);
+
+  return state == PICKED_SMALL || state == PICKED_MAIN;
+}
+
 static uint8_t
 get_heat (const struct evict *e, uint32_t frame)
 {

@@ -186,6 +186,9 @@ extern bool evict_is_cold (const struct evict *e, uint32_t frame);
 /* In a queue or picked. */
 extern bool evict_has (const struct evict *e, uint32_t frame);
 
+/* Picked, and not come back yet. */
+extern bool evict_is_picked (const struct evict *e, uint32_t frame);
+
 /* Frames in queues (picked ones not counted). */
 extern uint32_t evict_count (const struct evict *e);
 
