@@ -97,7 +97,7 @@ struct origin_req {
    * used again by this origin; 0 is no connection.
    * WRITE, TRIM, ZERO   set by the origin before done(req, 0): who carried it.
    * FLUSH               set by the caller: the flush must be answered on exactly this
-   *                     connection; if that has gone, done(ENOTCONN).  A reply on the
+   *                     connection; if that has gone, done(ENOTCONN).  0: on any.  A reply on the
    *                     connection that carried a write is the only proof that the
    *                     flush reached the server that took the write (4.3, D16).
    *                     0: any connection will do, since nothing was written.

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-check - do the books of an inode agree with each other?
+ *
+ *   (1) each set's own invariants; everything of stripe s lies in MiBs k with k % 64 == s
+ *   (2) a DIRTY, WRITING or UNSTABLE byte is valid in the map (sem.L-17)
+ *   (3) a byte in zeros is in no map and no dirty set; zero ranges on their way are whole units
+ *   (4) a mapped page's frame has a reference, and its owner field names the page
+ *   (5) bytes by state, bytes DIRTY by stripe and pending bytes by generation are what a recount gives
+ *   (6) requests under way do not overlap each other (N-21)
+ *
+ * Takes each lock in turn; other threads may work meanwhile only if the caller does not mind (5) being
+ * asserted between their steps: so, call it when none does.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <string.h>
+
+#include "inode-priv.h"
+
+struct tally {
+  uint64_t bytes[3], zbytes[3];
+  uint64_t pending[NGENS];
+};
+
+static unsigned
+gen_index (struct inode *ino, uint32_t seq)
+{
+  unsigned i;
+
+  for (i = ino->ngens; i-- > 1; )
+    if (seq_le (ino->gen[(ino->gen_first + i) % NGENS].lo, seq))
+      return i;
+  return 0;
+}
+
+static void
+check_map (struct inode *ino, struct stripe *st, unsigned s)
+{
+  struct range all = { 0, ino->size }, piece, z;
+  struct zero_value zv;
+  uint32_t frame;
+
+  rangeset_check (&st->map);
+  while (!range_is_empty (all) && rangeset_next (&st->map, all, &piece, &frame)) {
+    uint64_t off;
+
+    assert ((piece.start >> STRIPE_SHIFT) % NSTRIPES == s);
+    assert (piece.start >> STRIPE_SHIFT == (piece.end - 1) >> STRIPE_SHIFT);
+    assert (!zeroset_next_piece (&ino->zeros, piece, &z, &zv));
+    for (off = page_of (piece.start); off < piece.end; off += PAGE_SIZE, frame++) {
+      struct frame *f = memfile_frame (ino->env->mf, frame);
+
+      assert (frame_refs (f) >= 1);
+      assert (atomic_load (&f->owner) == frame_owner (ino->id, off >> PAGE_SHIFT));
+      assert (evict_has (ino->env->evict, frame));
+    }
+    all.start = piece.end;
+  }
+}
+
+static void
+check_dirty (struct inode *ino, struct stripe *st, unsigned s, struct tally *t)
+{
+  uint64_t from = 0, ndirty = 0;
+  struct dirty_value v;
+  struct range seg;
+
+  dirtyset_check (&st->dirty);
+  while (dirtyset_next (&st->dirty, from, WB_NOT_CLEAN, UINT32_MAX, &seg, &v)) {
+    assert ((seg.start >> STRIPE_SHIFT) % NSTRIPES == s);
+    assert (rangeset_covers (&st->map, seg));
+    t->bytes[v.state] += range_len (seg);
+    if (v.state == WB_DIRTY) {
+      ndirty += range_len (seg);
+      t->pending[gen_index (ino, v.seq)] += range_len (seg);
+    }
+    from = seg.end;
+  }
+  assert (ndirty == st->ndirty);
+  assert ((ndirty > 0) == (ino->dirty_stripes >> s & 1));
+}
+
+static void
+check_zeros (struct inode *ino, struct tally *t)
+{
+  uint64_t from = 0;
+  struct zero_value v;
+  struct range seg;
+
+  zeroset_check (&ino->zeros);
+  assert (zeroset_count (&ino->zeros) == atomic_load (&ino->nzeros));
+  while (zeroset_next (&ino->zeros, from, WB_ANY, UINT32_MAX, &seg, &v)) {
+    if (v.state != WB_CLEAN) {
+      t->zbytes[v.state] += range_len (seg);
+      assert ((seg.start & (ino->unit - 1)) == 0);
+      assert ((seg.end & (ino->unit - 1)) == 0 || seg.end == ino->size);
+    }
+    if (v.state == WB_DIRTY)
+      t->pending[gen_index (ino, v.seq)] += range_len (seg);
+    from = seg.end;
+  }
+}
+
+static void
+check_requests (struct inode *ino, struct tally *t)
+{
+  struct list_node *n, *m;
+
+  list_for_each (n, &ino->wbs) {
+    struct wb *wb = list_entry (n, struct wb, node);
+
+    t->pending[gen_index (ino, wb->seq)] += wb->counted;
+    for (m = list_next (&ino->wbs, n); m; m = list_next (&ino->wbs, m))
+      assert (!range_overlaps (wb->range, list_entry (m, struct wb, node)->range));
+  }
+}
+
+void
+inode_check (struct inode *ino)
+{
+  struct tally t;
+  unsigned i;
+
+  memset (&t, 0, sizeof t);
+  for (i = 0; i < NSTRIPES; i++) {
+    struct stripe *st = &ino->stripe[i];
+
+    rwlock_take (&st->lock);
+    rwlock_take (&ino->zlock);
+    lock_take (&ino->sync);
+    check_map (ino, st, i);
+    check_dirty (ino, st, i, &t);
+    lock_drop (&ino->sync);
+    rwlock_drop (&ino->zlock);
+    rwlock_drop (&st->lock);
+  }
+  rwlock_take (&ino->zlock);
+  lock_take (&ino->sync);
+  check_zeros (ino, &t);
+  check_requests (ino, &t);
+  for (i = 0; i < 3; i++) {
+    assert (t.bytes[i] == ino->bytes[i]);
+    assert (t.zbytes[i] == ino->zbytes[i]);
+  }
+  for (i = 0; i < ino->ngens; i++)
+    assert (t.pending[i] == ino->gen[(ino->gen_first + i) % NGENS].pending);
+  lock_drop (&ino->sync);
+  rwlock_drop (&ino->zlock);
+}

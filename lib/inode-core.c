@@ -1,0 +1,646 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-core - birth and end of an inode, what its operations share, and who drives them.
+ *
+ * The paths are in inode-read.c, inode-write.c, inode-zero.c, inode-sync.c; how pages come in
+ * inode-fill.c, how they go out in inode-wb.c, what is owed in inode-ledger.c.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "inode-priv.h"
+
+/*----------------------------------------------------------------------*/
+/* Memory. */
+
+/* Tree nodes and fills are charged before they are allocated (D13).  When the budget is spent, frames
+ * make room: their memory goes back to the system.  Called without a lock.
+ */
+void *
+meta_alloc (void *opaque, size_t size)
+{
+  struct inode_env *env = opaque;
+  unsigned tries;
+  void *p;
+
+  for (tries = 0; budget_take (env->budget, BUDGET_META, size) != 0; tries++) {
+    unsigned frames = size / PAGE_SIZE + 1;
+
+    if (tries == 64)
+      return NULL;
+    if (memfile_shrink (env->mf, frames) >= frames)
+      continue;
+    if (!env->reclaim (env->hook_arg, 16))
+      return NULL;
+  }
+  p = aligned_alloc (64, (size + 63) & ~(size_t) 63);
+  if (!p)
+    budget_give (env->budget, BUDGET_META, size);
+  return p;
+}
+
+void
+meta_free (void *opaque, void *p, size_t size)
+{
+  struct inode_env *env = opaque;
+
+  free (p);
+  budget_give (env->budget, BUDGET_META, size);
+}
+
+static int
+nodes_fetch (struct segnodes *nodes, uint32_t missing, struct segnodes_batch *batch)
+{
+  *batch = SEGNODES_BATCH_INIT;
+  return segnodes_batch_alloc (nodes, missing, batch);
+}
+
+int
+stripe_nodes (struct inode *ino, struct stripe *st, uint32_t map_inserts, uint32_t dirty_inserts)
+{
+  struct segnodes_batch batch;
+  uint32_t want = 0, missing;
+  int err;
+
+  (void) ino;
+  if (map_inserts)
+    want += rangeset_need (&st->map, map_inserts);
+  if (dirty_inserts)
+    want += dirtyset_need (&st->dirty, dirty_inserts);
+  missing = segnodes_missing (&st->nodes, want);
+  if (missing == 0)
+    return 0;
+  rwlock_drop (&st->lock);
+  err = nodes_fetch (&st->nodes, missing, &batch);
+  rwlock_take (&st->lock);
+  if (err)
+    return err;
+  segnodes_give (&st->nodes, &batch);
+  return EAGAIN;
+}
+
+/* The same for zeros; the caller holds st exclusively (st may be NULL) and not zlock. */
+int
+zeros_nodes (struct inode *ino, struct stripe *st, uint32_t inserts)
+{
+  struct segnodes_batch batch;
+  uint32_t missing;
+  int err;
+
+  rwlock_take (&ino->zlock);
+  missing = segnodes_missing (&ino->znodes, zeroset_need (&ino->zeros, inserts));
+  rwlock_drop (&ino->zlock);
+  if (missing == 0)
+    return 0;
+  if (st)
+    rwlock_drop (&st->lock);
+  err = nodes_fetch (&ino->znodes, missing, &batch);
+  if (st)
+    rwlock_take (&st->lock);
+  if (err)
+    return err;
+  rwlock_take (&ino->zlock);
+  segnodes_give (&ino->znodes, &batch);
+  rwlock_drop (&ino->zlock);
+  return EAGAIN;
+}
+
+/* Free or reclaimed frames, as many of n as can be had without waiting. */
+unsigned
+env_alloc_frames (struct inode_env *env, unsigned n, uint32_t *out)
+{
+  unsigned got = memfile_alloc (env->mf, n, out);
+  unsigned tries;
+
+  for (tries = 0; got < n && tries < 4; tries++) {
+    if (!env->reclaim (env->hook_arg, n - got))
+      break;
+    got += memfile_alloc (env->mf, n - got, out + got);
+  }
+  return got;
+}
+
+void
+env_free_frames (struct inode_env *env, const uint32_t *frames, unsigned n)
+{
+  if (n) {
+    memfile_put_many (env->mf, frames, n);
+    inode_env_wake_memory (env);
+  }
+}
+
+void
+inode_env_wake_memory (struct inode_env *env)
+{
+  struct list_node *n;
+
+  /* Relaxed is enough: a waiter counts itself before it looks for memory the last time, and whoever
+   * frees memory has passed the allocator's lock in between.
+   */
+  atomic_thread_fence (memory_order_seq_cst);
+  if (atomic_load_explicit (&env->nmem_waiters, memory_order_relaxed) == 0)
+    return;
+  lock_take (&env->mem_lock);
+  while ((n = list_pop_front (&env->mem_waiters)) != NULL) {
+    struct inode_op *op = list_entry (n, struct inode_op, node);
+
+    op->on = NULL;
+    atomic_fetch_sub (&env->nmem_waiters, 1);
+    op->wake (op);
+  }
+  lock_drop (&env->mem_lock);
+}
+
+/* Is it worth waiting after err?  EAGAIN: no frame; ENOMEM: none for metadata, which frames make room for as
+ * they are cleaned.  Not for ever: memory that the system itself refuses does not come back by write-back.  And not while
+ * nothing can be cleaned (D15).
+ */
+bool
+op_may_wait (struct inode_op *op, int err)
+{
+  if ((err != EAGAIN && err != ENOMEM) || atomic_load (&op->ino->wb_err))
+    return false;
+  return err == EAGAIN || op->starved++ < 250;
+}
+
+/* op found no frame.  It is woken when one may be had; it also looks again by itself after a while, since
+ * what makes a frame evictable is not always seen (a mapping goes, a touch ages).
+ */
+bool
+op_park_memory (struct inode_op *op)
+{
+  struct inode_env *env = op->ino->env;
+  uint32_t frame;
+
+  lock_take (&env->mem_lock);
+  if (!op->on) {
+    op->parked = true;
+    op->on = &env->mem_waiters;
+    list_push_back (&env->mem_waiters, &op->node);
+    atomic_fetch_add (&env->nmem_waiters, 1);
+  }
+  lock_drop (&env->mem_lock);
+  atomic_thread_fence (memory_order_seq_cst);
+
+  env->starved (env->hook_arg);
+  op->wake_at_ns = clock_now (env->clock) + 20 * NSEC_PER_MSEC;
+  if (memfile_alloc (env->mf, 1, &frame) == 1) {
+    memfile_put (env->mf, frame);
+    op->wake (op);
+  }
+  return true;
+}
+
+static void
+op_unpark_memory (struct inode_op *op)
+{
+  struct inode_env *env = op->ino->env;
+
+  /* Not op->on: who took it off may not have called wake yet, and must have done so before the op ends. */
+  if (!op->parked)
+    return;
+  op->parked = false;
+  lock_take (&env->mem_lock);
+  if (op->on == &env->mem_waiters) {
+    list_remove (&op->node);
+    op->on = NULL;
+    atomic_fetch_sub (&env->nmem_waiters, 1);
+  }
+  lock_drop (&env->mem_lock);
+}
+
+int
+inode_env_init (struct inode_env *env)
+{
+  size_t size = env->nwb * sizeof (struct wb);
+  struct wb *wb;
+  unsigned i;
+  int err;
+
+  lock_init (&env->evict_lock, RANK_EVICT);
+  lock_init (&env->mem_lock, RANK_MEMFILE);
+  lock_init (&env->wb_lock, RANK_MEMFILE);
+  list_init (&env->mem_waiters);
+  list_init (&env->wb_free);
+  err = budget_take (env->budget, BUDGET_FIXED, size);
+  if (err)
+    return err;
+  env->wb_mem = wb = calloc (env->nwb, sizeof *wb);
+  if (!wb) {
+    budget_give (env->budget, BUDGET_FIXED, size);
+    return ENOMEM;
+  }
+  /* Never written, so it costs no memory: all of it is the kernel's zero page. */
+  env->zeros = mmap (NULL, ZEROS_LEN, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (env->zeros == MAP_FAILED) {
+    err = errno;
+    free (wb);
+    env->wb_mem = env->zeros = NULL;
+    budget_give (env->budget, BUDGET_FIXED, size);
+    return err;
+  }
+  for (i = 0; i < env->nwb; i++) {
+    list_node_init (&wb[i].node);
+    list_node_init (&wb[i].req.node);
+    list_push_back (&env->wb_free, &wb[i].node);
+  }
+  env->wb_nfree = env->nwb;
+  return 0;
+}
+
+void
+inode_env_release (struct inode_env *env)
+{
+  assert (env->wb_nfree == env->nwb);
+  assert (list_is_empty (&env->mem_waiters));
+  munmap (env->zeros, ZEROS_LEN);
+  free (env->wb_mem);
+  budget_give (env->budget, BUDGET_FIXED, env->nwb * sizeof (struct wb));
+  lock_release (&env->evict_lock);
+  lock_release (&env->mem_lock);
+  lock_release (&env->wb_lock);
+}
+
+/*----------------------------------------------------------------------*/
+/* Birth and end. */
+
+static void
+origin_lost (void *arg, uint32_t carrier)
+{
+  ledger_lost (arg, carrier);
+}
+
+static void
+origin_failed (void *arg, int err, const char *why)
+{
+  struct inode *ino = arg;
+
+  (void) why;
+  lock_take (&ino->sync);
+  ino->failed_err = err;
+  lock_drop (&ino->sync);
+}
+
+int
+inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const char *name, struct inode **ret)
+{
+  const struct origin_info *info = &origin->info;
+  const struct origin_events ev = { .lost = origin_lost, .failed = origin_failed };
+  struct throttle_limits tl = { .dirty_max = env->dirty_max, .dirty_background = env->dirty_background };
+  struct origin_events events = ev;
+  struct inode *ino;
+  unsigned i;
+
+  assert (id != 0 && id < 1u << FRAME_ID_BITS);
+  ino = meta_alloc (env, sizeof *ino);
+  if (!ino)
+    return ENOMEM;
+  memset (ino, 0, sizeof *ino);
+  ino->env = env;
+  ino->origin = origin;
+  ino->id = id;
+  snprintf (ino->name, sizeof ino->name, "%s", name);
+  ino->size = info->size;
+  ino->unit = info->block_min > PAGE_SIZE ? info->block_min : PAGE_SIZE;
+  ino->block_min = info->block_min ? info->block_min : 1;
+  ino->data_max = info->block_max && info->block_max < STRIPE_LEN ? info->block_max : STRIPE_LEN;
+  ino->can_flush = info->can_flush;
+  ino->can_fua = info->can_fua;
+  ino->can_zero = info->can_zero;
+  ino->can_trim = info->can_trim;
+
+  rwlock_init (&ino->zlock, RANK_ZEROS);
+  lock_init (&ino->sync, RANK_SYNC);
+  lock_init (&ino->ra_lock, RANK_RA);
+  segnodes_init (&ino->znodes, SEGNODE_SIZE, meta_alloc, meta_free, env);
+  zeroset_init (&ino->zeros, &ino->znodes);
+  list_init (&ino->wbs);
+  list_init (&ino->tokens);
+  list_init (&ino->dirty_waiters);
+  throttle_init (&ino->throttle, &tl);
+  ledger_init (ino);
+  for (i = 0; i < NSTRIPES; i++) {
+    struct stripe *st = &ino->stripe[i];
+
+    rwlock_init (&st->lock, RANK_STRIPE);
+    segnodes_init (&st->nodes, SEGNODE_SIZE, meta_alloc, meta_free, env);
+    rangeset_init (&st->map, &st->nodes);
+    dirtyset_init (&st->dirty, &st->nodes);
+    list_init (&st->fills);
+  }
+  if (env->readahead_max) {
+    ino->ra = meta_alloc (env, sizeof *ino->ra);
+    if (ino->ra) {
+      struct readahead_limits rl = {
+        .size = ino->size, .window_max = env->readahead_max,
+        .memory = (uint64_t) memfile_max (env->mf) * PAGE_SIZE / 4,
+      };
+      readahead_init (ino->ra, &rl);
+    }
+  }
+  events.arg = ino;
+  origin_set_events (origin, &events);
+  *ret = ino;
+  return 0;
+}
+
+struct drop_ctx {
+  struct inode *ino;
+  uint32_t frames[STRIPE_PAGES];
+  unsigned n;
+};
+
+static void
+drop_flush (struct drop_ctx *d)
+{
+  struct inode_env *env = d->ino->env;
+  unsigned i;
+
+  lock_take (&env->evict_lock);
+  for (i = 0; i < d->n; i++)
+    if (evict_forget (env->evict, d->frames[i]))
+      STAT_ADD (d->ino, readahead_wasted, PAGE_SIZE);
+  lock_drop (&env->evict_lock);
+  memfile_put_many (env->mf, d->frames, d->n);
+  d->n = 0;
+}
+
+static void
+drop_page (void *arg, uint64_t pgoff, uint32_t frame)
+{
+  struct drop_ctx *d = arg;
+
+  (void) pgoff;
+  if (d->n == STRIPE_PAGES)
+    drop_flush (d);
+  d->frames[d->n++] = frame;
+}
+
+/* Bytes r (in one stripe's MiB, or all of the stripe) leave the map; their frames are let go.  The stripe is
+ * held exclusively; the caller has seen to a spare node if r cuts a segment.
+ */
+void
+map_remove (struct inode *ino, struct stripe *st, struct range r)
+{
+  struct drop_ctx d = { .ino = ino };
+
+  rangeset_remove (&st->map, r, drop_page, &d);
+  if (d.n)
+    drop_flush (&d);
+}
+
+void
+inode_free (struct inode *ino)
+{
+  struct inode_env *env = ino->env;
+  unsigned i;
+
+  assert (list_is_empty (&ino->wbs));
+  assert (list_is_empty (&ino->tokens));
+  for (i = 0; i < NSTRIPES; i++) {
+    struct stripe *st = &ino->stripe[i];
+
+    rwlock_take (&st->lock);
+    assert (list_is_empty (&st->fills));
+    map_remove (ino, st, RANGE_ALL);
+    dirtyset_release (&st->dirty);
+    rangeset_release (&st->map);
+    rwlock_drop (&st->lock);
+    segnodes_release (&st->nodes);
+    rwlock_release (&st->lock);
+  }
+  zeroset_release (&ino->zeros);
+  segnodes_release (&ino->znodes);
+  atomic_fetch_sub (&env->dirty_total, ino->charged);
+  rwlock_release (&ino->zlock);
+  lock_release (&ino->sync);
+  lock_release (&ino->ra_lock);
+  if (ino->ra)
+    meta_free (env, ino->ra, sizeof *ino->ra);
+  meta_free (env, ino, sizeof *ino);
+  inode_env_wake_memory (env);
+}
+
+struct inode_env *
+inode_env (struct inode *ino)
+{
+  return ino->env;
+}
+
+uint32_t
+inode_id (struct inode *ino)
+{
+  return ino->id;
+}
+
+const char *
+inode_name (struct inode *ino)
+{
+  return ino->name;
+}
+
+uint64_t
+inode_size (struct inode *ino)
+{
+  return ino->size;
+}
+
+struct origin *
+inode_origin (struct inode *ino)
+{
+  return ino->origin;
+}
+
+struct inode_stats *
+inode_get_stats (struct inode *ino)
+{
+  return &ino->stats;
+}
+
+/*----------------------------------------------------------------------*/
+/* Operations. */
+
+static void
+op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct range r, unsigned flags)
+{
+  assert (range_is_well_formed (r));
+  op->wake = NULL;
+  op->nowait = false;
+  op->err = 0;
+  op->wake_at_ns = 0;
+  op->kind = kind;
+  op->ino = ino;
+  op->range = r;
+  op->buf = NULL;
+  op->flags = flags;
+  op->stage = 0;
+  op->pos = r.start;
+  op->delay_until_ns = 0;
+  op->min_frames = op->starved = 0;
+  op->missed = op->joined = op->used_ahead = op->told = false;
+  list_node_init (&op->node);
+  op->on = NULL;
+  op->parked = false;
+  op->nfills = 0;
+  op->waits = 0;
+  op->fill_err = 0;
+  op->syncing = false;
+}
+
+void
+inode_op_read (struct inode_op *op, struct inode *ino, void *buf, struct range r)
+{
+  op_init (op, ino, OP_READ, r, 0);
+  op->buf = buf;
+}
+
+void
+inode_op_write (struct inode_op *op, struct inode *ino, const void *buf, struct range r, unsigned flags)
+{
+  op_init (op, ino, OP_WRITE, r, flags);
+  op->buf = (uint8_t *) (uintptr_t) buf;        /* read only: nothing writes through it */
+}
+
+void
+inode_op_zero (struct inode_op *op, struct inode *ino, struct range r, unsigned flags)
+{
+  op_init (op, ino, OP_ZERO, r, flags);
+}
+
+void
+inode_op_trim (struct inode_op *op, struct inode *ino, struct range r, unsigned flags)
+{
+  op_init (op, ino, OP_TRIM, r, flags);
+}
+
+void
+inode_op_sync (struct inode_op *op, struct inode *ino, struct range r, unsigned flags)
+{
+  op_init (op, ino, OP_SYNC, r, flags);
+}
+
+static bool
+op_beyond_end (struct inode_op *op)
+{
+  if (op->kind == OP_SYNC || op->range.end <= op->ino->size)
+    return false;
+  /* nbdkit refuses these before us; the core does not rely on it (N-74). */
+  op->err = op->kind == OP_READ || op->kind == OP_TRIM ? EINVAL : ENOSPC;
+  return true;
+}
+
+static bool
+sync_run (struct inode_op *op)
+{
+  if (!op->syncing)
+    sync_begin (op, op->range, op->flags);
+  if (!sync_step (op))
+    return false;
+  sync_end (op);
+  return true;
+}
+
+bool
+inode_op_run (struct inode_op *op)
+{
+  bool done = true;
+
+  lock_assert_none_held ();
+  op->wake_at_ns = 0;
+  op_unpark_memory (op);
+  if (op_beyond_end (op))
+    return true;
+  if (range_is_empty (op->range))
+    return true;                /* CIN-15, sem.B-60 */
+  switch (op->kind) {
+  case OP_READ: done = read_run (op); break;
+  case OP_WRITE: done = write_run (op); break;
+  case OP_ZERO:
+  case OP_TRIM: done = zero_run (op); break;
+  case OP_SYNC: done = sync_run (op); break;
+  }
+  if (done) {
+    op_unpark_memory (op);
+    assert (op->on == NULL);
+    assert (op->nfills == 0);
+    assert (!op->syncing);
+  }
+  return done;
+}
+
+void
+inode_op_cancel (struct inode_op *op)
+{
+  op_unpark_memory (op);
+  lock_take (&op->ino->sync);
+  if (op->on == &op->ino->dirty_waiters) {
+    list_remove (&op->node);
+    op->on = NULL;
+  }
+  lock_drop (&op->ino->sync);
+  fill_release (op);
+  if (op->syncing)
+    sync_end (op);
+  op->err = ECANCELED;
+}
+
+/*----------------------------------------------------------------------*/
+/* The blocking driver. */
+
+/* One word of the stack; futex(2).  Every wake comes under a lock that the op takes before it ends (the list it
+ * was on), so the word outlives the waker's use of it.
+ */
+static void
+waiter_wake (struct inode_op *op)
+{
+  _Atomic int *woken = op->wake_arg;
+
+  if (atomic_exchange (woken, 1) == 0)
+    syscall (SYS_futex, woken, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* Sleep until woken, at_ns, or long enough to ask whether the client has gone. */
+static void
+waiter_sleep (_Atomic int *woken, struct clock *clock, uint64_t at_ns, bool poll)
+{
+  uint64_t now = clock_now (clock), for_ns = UINT64_MAX;
+  struct timespec ts;
+
+  if (poll)
+    for_ns = 100 * NSEC_PER_MSEC;
+  if (at_ns && (at_ns <= now || at_ns - now < for_ns))
+    for_ns = at_ns <= now ? 0 : at_ns - now;
+  ts.tv_sec = (time_t) (for_ns / NSEC_PER_SEC);
+  ts.tv_nsec = (long) (for_ns % NSEC_PER_SEC);
+  if (for_ns && atomic_load (woken) == 0)
+    syscall (SYS_futex, woken, FUTEX_WAIT_PRIVATE, 0, for_ns == UINT64_MAX ? NULL : &ts, NULL, 0);
+}
+
+int
+inode_op_wait (struct inode_op *op, bool (*gone) (void *), void *gone_arg)
+{
+  _Atomic int woken = 0;
+
+  op->wake = waiter_wake;
+  op->wake_arg = &woken;
+  while (!inode_op_run (op)) {
+    /* Whoever answers may be driven from here instead of from the loop (D22). */
+    if (atomic_load (&op->waits) > 0)
+      origin_drive (op->ino->origin, &woken);
+    waiter_sleep (&woken, op->ino->env->clock, op->wake_at_ns, gone != NULL);
+    if (atomic_exchange (&woken, 0) == 0 && gone && gone (gone_arg)) {
+      inode_op_cancel (op);
+      break;
+    }
+  }
+  return op->err;
+}

@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-fill - how missing pages come in: one read request, any number of readers.
+ *
+ * A fill is one request for whole pages of one MiB.  It is listed in its stripe while under way, so
+ * that a second reader of the same page joins it and asks nothing (single flight, sem.T-16).  Its answer is put
+ * into the map only where nothing happened to the page since it was issued (CON-3): a page that was zeroed,
+ * trimmed or dropped is marked dead; a page that got bytes written keeps those, and only the absent ones
+ * are taken from the fill (D2).  Pages in a fill's way are not evicted, so what was written
+ * into them while it was under way cannot have left again.
+ *
+ * Frames   allocated before the request is sent, in one run where possible: then the answer is
+ *          read straight into them.  Otherwise through a buffer of the bounce pool, or, when there is none,
+ *          for the first run only (D20).
+ * Locks    the stripe's, exclusively; dropped before the origin is called.
+ * Errors   who waited gets the fill's errno, once (D7); a fill nobody waited for tells nobody.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "inode-priv.h"
+
+static void free_buffer (struct inode_env *, void *bounce, bool heap, unsigned npages);
+
+static size_t
+fill_size (uint32_t npages)
+{
+  return sizeof (struct fill) + npages * sizeof (uint32_t);
+}
+
+static struct fill *
+fill_overlapping (struct stripe *st, struct range r)
+{
+  struct list_node *n;
+
+  list_for_each (n, &st->fills) {
+    struct fill *f = list_entry (n, struct fill, node);
+
+    if (range_overlaps (f->range, r))
+      return f;
+  }
+  return NULL;
+}
+
+bool
+fill_in_way (struct stripe *st, struct range r)
+{
+  return fill_overlapping (st, r) != NULL;
+}
+
+void
+fill_kill (struct stripe *st, struct range r)
+{
+  struct list_node *n;
+
+  list_for_each (n, &st->fills) {
+    struct fill *f = list_entry (n, struct fill, node);
+    struct range in = range_intersect (f->range, r);
+    uint64_t off;
+
+    if (range_is_empty (in))
+      continue;
+    for (off = page_of (in.start); off < in.end; off += PAGE_SIZE) {
+      unsigned i = (unsigned) ((off - f->range.start) >> PAGE_SHIFT);
+
+      f->dead[i / 64] |= (uint64_t) 1 << (i % 64);
+    }
+  }
+}
+
+static bool
+fill_is_dead (const struct fill *f, unsigned i)
+{
+  return f->dead[i / 64] >> (i % 64) & 1;
+}
+
+/* The stripe is held exclusively.  One user less; true: the caller frees it, with no lock held. */
+static bool
+fill_put_locked (struct fill *f)
+{
+  assert (f->refs > 0);
+  return --f->refs == 0;
+}
+
+static void
+fill_free (struct fill *f)
+{
+  struct inode_env *env = f->ino->env;
+  uint32_t frames[STRIPE_PAGES];
+  unsigned i, n = 0;
+
+  for (i = 0; i < f->npages; i++)
+    if (f->frames[i] != FRAME_NONE)
+      frames[n++] = f->frames[i];
+  env_free_frames (env, frames, n);
+  meta_free (env, f, fill_size (f->npages));
+}
+
+/* op waits for f, or has already got what it brings pinned. */
+static void
+fill_join (struct fill *f, struct inode_op *op)
+{
+  struct inode_op_fill *w;
+  unsigned i;
+
+  for (i = 0; i < op->nfills; i++)
+    if (op->fill[i].fill == f)
+      return;
+  assert (op->nfills < INODE_OP_FILLS);
+  w = &op->fill[op->nfills++];
+  list_node_init (&w->node);
+  w->op = op;
+  w->fill = f;
+  list_push_back (&f->waiters, &w->node);
+  f->refs++;
+  f->demand++;
+  atomic_fetch_add (&op->waits, 1);
+}
+
+void
+fill_release (struct inode_op *op)
+{
+  unsigned i;
+
+  for (i = 0; i < op->nfills; i++) {
+    struct inode_op_fill *w = &op->fill[i];
+    struct fill *f = w->fill;
+    struct stripe *st = inode_stripe (f->ino, f->range.start);
+    bool last;
+
+    rwlock_take (&st->lock);
+    list_remove (&w->node);
+    last = fill_put_locked (f);
+    rwlock_drop (&st->lock);
+    if (last)
+      fill_free (f);
+  }
+  op->nfills = 0;
+  atomic_store (&op->waits, 0);
+}
+
+/*----------------------------------------------------------------------*/
+/* The answer. */
+
+/* Take into the map what page i of the fill brings.  keep: somebody waits, so the frame gets a reference that
+ * lasts until he has copied.  Frames that are not used stay in f->frames to be freed.
+ */
+static void
+commit_page (struct fill *f, struct stripe *st, unsigned i, bool keep)
+{
+  struct inode *ino = f->ino;
+  struct inode_env *env = ino->env;
+  uint64_t pgoff = f->range.start + ((uint64_t) i << PAGE_SHIFT);
+  struct range page = { pgoff, pgoff + PAGE_SIZE }, gap;
+  uint32_t ours = f->frames[i], frame;
+  uint8_t *from = memfile_addr (env->mf, ours);
+
+  if (page.end > ino->size)
+    page.end = ino->size;
+  if (!rangeset_page_frame (&st->map, pgoff, &frame)) {
+    atomic_store (&memfile_frame (env->mf, ours)->owner, frame_owner (ino->id, pgoff >> PAGE_SHIFT));
+    rangeset_add (&st->map, page, ours);
+    if (keep)
+      memfile_get (env->mf, ours);
+    else
+      f->frames[i] = FRAME_NONE;
+    return;
+  }
+  /* Partly there: written since, or before.  Only what is absent comes from the origin. */
+  while (rangeset_next_gap (&st->map, page, &gap)) {
+    memcpy (memfile_addr (env->mf, frame) + (gap.start - pgoff), from + (gap.start - pgoff), range_len (gap));
+    rangeset_add (&st->map, gap, frame);
+  }
+}
+
+/* A run of pages of which nothing is there goes in as one segment. */
+static unsigned
+commit_run (struct fill *f, struct stripe *st, unsigned i, bool keep, uint32_t *fresh, unsigned *nfresh)
+{
+  struct inode *ino = f->ino;
+  struct inode_env *env = ino->env;
+  uint32_t frame, first = f->frames[i];
+  uint64_t pgoff = f->range.start + ((uint64_t) i << PAGE_SHIFT);
+  struct range r = { pgoff, pgoff };
+  unsigned n;
+
+  for (n = 0; i + n < f->npages; n++) {
+    uint64_t off = pgoff + ((uint64_t) n << PAGE_SHIFT);
+
+    if (fill_is_dead (f, i + n) || f->frames[i + n] != first + n
+        || rangeset_page_frame (&st->map, off, &frame))
+      break;
+    atomic_store (&memfile_frame (env->mf, first + n)->owner, frame_owner (ino->id, off >> PAGE_SHIFT));
+    fresh[(*nfresh)++] = first + n;
+    if (keep)
+      memfile_get (env->mf, first + n);
+    else
+      f->frames[i + n] = FRAME_NONE;
+    r.end = off + PAGE_SIZE;
+  }
+  if (n) {
+    if (r.end > ino->size)
+      r.end = ino->size;
+    rangeset_add (&st->map, r, first);
+  }
+  return n;
+}
+
+static void
+fill_commit (struct fill *f, struct stripe *st, uint32_t *fresh, unsigned *nfresh)
+{
+  bool keep = !list_is_empty (&f->waiters);
+  unsigned i = 0;
+
+  while (i < f->npages) {
+    unsigned n;
+
+    if (fill_is_dead (f, i)) {
+      i++;
+      continue;
+    }
+    n = commit_run (f, st, i, keep, fresh, nfresh);
+    if (n == 0) {
+      commit_page (f, st, i, keep);
+      n = 1;
+    }
+    i += n;
+  }
+}
+
+/* What a commit can need: each page adds at most one run and, where it is partly there, a piece per gap;
+ * a page never has more gaps than fragments and one.
+ */
+static uint32_t
+commit_inserts (struct fill *f, struct stripe *st)
+{
+  uint32_t inserts = 1;
+  unsigned i;
+
+  for (i = 0; i < f->npages; i++) {
+    uint64_t pgoff = f->range.start + ((uint64_t) i << PAGE_SHIFT);
+    uint32_t frags = rangeset_page_fragments (&st->map, pgoff);
+
+    if (frags)
+      inserts += frags + 2;
+    else if (i > 0 && f->frames[i] != f->frames[i - 1] + 1)
+      inserts++;
+    else if (fill_is_dead (f, i))
+      inserts++;
+  }
+  return inserts;
+}
+
+static void
+fill_tell (struct fill *f, int err)
+{
+  struct list_node *n;
+
+  list_for_each (n, &f->waiters) {
+    struct inode_op_fill *w = list_entry (n, struct inode_op_fill, node);
+    struct inode_op *op = w->op;
+
+    if (err)
+      atomic_store (&op->fill_err, err);
+    if (atomic_fetch_sub (&op->waits, 1) == 1)
+      op->wake (op);
+  }
+}
+
+static void
+fill_done (struct origin_req *req, int err)
+{
+  struct fill *f = req->arg;
+  struct inode *ino = f->ino;
+  struct inode_env *env = ino->env;
+  struct stripe *st = inode_stripe (ino, f->range.start);
+  uint32_t fresh[STRIPE_PAGES];
+  unsigned i, nfresh = 0;
+  bool last;
+
+  if (f->bounce) {
+    if (!err)
+      for (i = 0; i < f->npages; i++)
+        memcpy (memfile_addr (env->mf, f->frames[i]), (uint8_t *) f->bounce + ((size_t) i << PAGE_SHIFT), PAGE_SIZE);
+    free_buffer (env, f->bounce, f->heap, f->npages);
+    f->bounce = NULL;
+  }
+
+  rwlock_take (&st->lock);
+  if (!err)
+    while ((err = stripe_nodes (ino, st, commit_inserts (f, st), 0)) == EAGAIN)
+      ;
+  if (!err) {
+    fill_commit (f, st, fresh, &nfresh);
+    lock_take (&env->evict_lock);
+    for (i = 0; i < nfresh; i++) {
+      uint64_t owner = atomic_load (&memfile_frame (env->mf, fresh[i])->owner);
+
+      evict_insert (env->evict, fresh[i], evict_key (ino->id, frame_owner_pgno (owner)), f->ahead ? EVICT_AHEAD : 0);
+    }
+    lock_drop (&env->evict_lock);
+  }
+  list_remove (&f->node);
+  f->done = true;
+  fill_tell (f, err);
+  last = fill_put_locked (f);
+  rwlock_drop (&st->lock);
+
+  if (ino->ra && !err) {
+    uint64_t now = clock_now (env->clock);
+
+    lock_take (&ino->ra_lock);
+    readahead_done (ino->ra, range_len (f->range), now - f->started_ns, now);
+    lock_drop (&ino->ra_lock);
+  }
+  if (last)
+    fill_free (f);
+}
+
+/*----------------------------------------------------------------------*/
+/* The question. */
+
+/* Is page pgoff to be asked for: not all there, not zeros, not under way already? */
+static bool
+page_is_wanted (struct inode *ino, struct stripe *st, uint64_t pgoff)
+{
+  struct range seg, page = { pgoff, pgoff + PAGE_SIZE };
+  struct zero_value v;
+  bool zero = false;
+
+  if (rangeset_page_valid (&st->map, pgoff, ino->size))
+    return false;
+  if (atomic_load_explicit (&ino->nzeros, memory_order_relaxed)) {
+    rwlock_take_shared (&ino->zlock);
+    zero = zeroset_find (&ino->zeros, pgoff, &seg, &v);
+    rwlock_drop (&ino->zlock);
+  }
+  return !zero && !fill_in_way (st, page);
+}
+
+/* From r.start on: the first fill that somebody must wait for (joined), or the run of pages to ask
+ * for.  Returns what r.start.. is: 0 nothing missing up to *end; 1 a fill in flight covers it up to *end;
+ * 2 pages [run->start, run->end) should be asked for.
+ */
+enum plan { PLAN_NOTHING, PLAN_JOIN, PLAN_ASK };
+
+static enum plan
+plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, struct fill **in_way)
+{
+  uint64_t off = page_of (r.start);
+  uint64_t limit = off + ino->data_max;
+  struct list_node *n;
+
+  list_for_each (n, &st->fills) {
+    struct fill *f = list_entry (n, struct fill, node);
+
+    /* Also where the page is dead in it: what it brings is of no use, but only after it may one ask again. */
+    if (range_contains (f->range, r.start) && !rangeset_page_valid (&st->map, off, ino->size)) {
+      *in_way = f;
+      run->end = f->range.end;
+      return PLAN_JOIN;
+    }
+  }
+  if (!page_is_wanted (ino, st, off)) {
+    run->end = off + PAGE_SIZE;
+    return PLAN_NOTHING;
+  }
+  run->start = off;
+  for (off += PAGE_SIZE; off < r.end && off < limit && page_is_wanted (ino, st, off); off += PAGE_SIZE)
+    ;
+  run->end = off;
+  return PLAN_ASK;
+}
+
+/* Whole units, inside the export, not in the way of another fill. */
+static bool
+align_run (struct inode *ino, struct stripe *st, struct range *run)
+{
+  struct range in = *run;
+
+  run->start &= ~(ino->unit - 1);
+  run->end = (run->end + ino->unit - 1) & ~(ino->unit - 1);
+  if (run->end > ino->size)
+    run->end = ino->size;
+  if (range_len (*run) > ino->data_max && ino->unit > PAGE_SIZE)
+    run->end = run->start + (ino->data_max & ~(ino->unit - 1));
+  return range_equal (in, *run) || ino->unit == PAGE_SIZE || !fill_in_way (st, *run);
+}
+
+static void
+fill_submit (struct fill *f, uint8_t *buf)
+{
+  struct inode *ino = f->ino;
+
+  f->req.cmd = ORIGIN_READ;
+  f->req.prio = f->ahead ? ORIGIN_PRIO_READAHEAD : ORIGIN_PRIO_DEMAND;
+  f->req.off = f->range.start;
+  f->req.len = range_len (f->range);
+  f->req.buf = buf;
+  f->req.done = fill_done;
+  f->req.arg = f;
+  f->started_ns = clock_now (ino->env->clock);
+  STAT_ADD (ino, fills, 1);
+  STAT_ADD (ino, fill_bytes, f->req.len);
+  if (f->ahead)
+    STAT_ADD (ino, readahead_bytes, f->req.len);
+  origin_submit (ino->origin, &f->req);
+}
+
+static unsigned
+pages_of (struct range r)
+{
+  return (unsigned) ((r.end - r.start + PAGE_SIZE - 1) >> PAGE_SHIFT);
+}
+
+/* How many of the n frames at f are neighbours? */
+static unsigned
+contiguous (const uint32_t *f, unsigned n)
+{
+  unsigned i;
+
+  for (i = 1; i < n && f[i] == f[i - 1] + 1; i++)
+    ;
+  return i;
+}
+
+/* Where the answer is read into (D20): the frames, if they are one run of 64 KiB or all of the request; else a
+ * buffer; else only the first run.  Returns how many frames are used, the others are given back; 0: none.
+ * Whole blocks of the origin larger than a page must come at once, so for them memory is asked for.
+ */
+static unsigned
+choose_buffer (struct inode *ino, uint32_t *frames, unsigned n, void **bounce, bool *heap)
+{
+  struct inode_env *env = ino->env;
+  unsigned unit = (unsigned) (ino->unit >> PAGE_SHIFT);
+  unsigned c = contiguous (frames, n), most = (unsigned) (bounce_size (env->bounce) >> PAGE_SHIFT), use;
+
+  *bounce = NULL;
+  *heap = false;
+  if (c == n)
+    return n;
+  use = c / unit * unit;
+  if (use < 16) {
+    use = n < most ? n : most / unit * unit;
+    *bounce = bounce_take (env->bounce, false);
+    if (!*bounce && c < unit) {
+      use = unit < n ? unit : n;
+      *bounce = meta_alloc (env, (size_t) use << PAGE_SHIFT);
+      *heap = *bounce != NULL;
+      if (!*bounce)
+        use = 0;
+    }
+    else if (!*bounce)
+      use = c / unit * unit;
+  }
+  env_free_frames (env, frames + use, n - use);
+  return use;
+}
+
+static void
+free_buffer (struct inode_env *env, void *bounce, bool heap, unsigned npages)
+{
+  if (heap)
+    meta_free (env, bounce, (size_t) npages << PAGE_SHIFT);
+  else if (bounce)
+    bounce_give (env->bounce, bounce);
+}
+
+static struct fill *
+fill_new (struct inode *ino, const uint32_t *frames, unsigned n, void *bounce, bool heap)
+{
+  struct fill *f = meta_alloc (ino->env, fill_size (n));
+
+  if (!f)
+    return NULL;
+  memset (f, 0, sizeof *f);
+  f->ino = ino;
+  f->npages = n;
+  f->bounce = bounce;
+  f->heap = heap;
+  f->refs = 1;
+  list_node_init (&f->node);
+  list_init (&f->waiters);
+  list_node_init (&f->req.node);
+  memcpy (f->frames, frames, n * sizeof *frames);
+  return f;
+}
+
+int
+fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, uint64_t *end)
+{
+  struct inode_env *env = ino->env;
+  struct stripe *st = inode_stripe (ino, r.start);
+  uint32_t frames[STRIPE_PAGES];
+  struct range run, planned;
+  struct fill *f, *in_way = NULL;
+  unsigned n, want;
+  void *bounce = NULL;
+  bool heap = false;
+  enum plan what;
+
+  /* Look without hurry: nothing is held while frames are found. */
+  rwlock_take (&st->lock);
+  what = plan (ino, st, r, &run, &in_way);
+  if (what == PLAN_JOIN && op) {
+    fill_join (in_way, op);
+    op->joined = true;
+  }
+  if (what == PLAN_ASK && !align_run (ino, st, &run)) {
+    /* Units larger than a page: a neighbour is under way and brings part of ours. */
+    what = PLAN_JOIN;
+    in_way = fill_overlapping (st, run);
+    if (op)
+      fill_join (in_way, op);
+    run.end = page_of (r.start) + PAGE_SIZE;
+  }
+  rwlock_drop (&st->lock);
+  if (what != PLAN_ASK) {
+    *end = run.end;
+    return 0;
+  }
+
+  want = pages_of (run);
+  n = env_alloc_frames (env, want, frames);
+  if (n < want && (n == 0 || ino->unit > PAGE_SIZE)) {
+    env_free_frames (env, frames, n);
+    return EAGAIN;
+  }
+  n = choose_buffer (ino, frames, n, &bounce, &heap);
+  if (n == 0)
+    return EAGAIN;
+  if (run.end > run.start + ((uint64_t) n << PAGE_SHIFT))
+    run.end = run.start + ((uint64_t) n << PAGE_SHIFT);
+  f = fill_new (ino, frames, n, bounce, heap);
+  if (!f) {
+    free_buffer (env, bounce, heap, n);
+    env_free_frames (env, frames, n);
+    return ENOMEM;
+  }
+  f->ahead = ahead;
+
+  rwlock_take (&st->lock);
+  planned = run;
+  what = plan (ino, st, r, &run, &in_way);
+  if (what == PLAN_ASK)
+    align_run (ino, st, &run);
+  if (what == PLAN_ASK && run.start == planned.start && run.end >= planned.end && !fill_in_way (st, planned)) {
+    f->range = planned;
+    list_push_back (&st->fills, &f->node);
+    if (op)
+      fill_join (f, op);
+    rwlock_drop (&st->lock);
+    *end = planned.end;
+    fill_submit (f, bounce ? bounce : memfile_addr (env->mf, f->frames[0]));
+    return 0;
+  }
+  rwlock_drop (&st->lock);
+  /* Somebody was faster: look again with what is there now. */
+  free_buffer (env, bounce, heap, n);
+  fill_free (f);
+  *end = r.start;
+  return 0;
+}

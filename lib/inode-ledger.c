@@ -1,0 +1,694 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-ledger - what is newer than the origin, in which generation, carried by whom.
+ *
+ * Answers: how much is still owed to a flush, and what does each change of a state
+ * do to that?
+ *
+ * The one way to become dirty is dirty_mark and zero_mark, the one place where something
+ * becomes clean is clean_flushed_locked and the durable branch of the done functions.
+ * Nobody else touches dirtyset, or zeroset entries that are on their way.
+ *
+ * Generations (D23).  Each write belongs to the open generation; a flush closes it.  gen.pending
+ * is the number of bytes that must still reach the origin: bytes in state DIRTY with a
+ * number in [lo, hi], and bytes of write requests under way that were taken from
+ * there.  A byte that is overwritten while DIRTY keeps its older number, because an
+ * unfinished flush still needs it (whatever it holds then).  A byte that is overwritten
+ * while it travels gets the new number; the request it travels in still counts for the
+ * old one.  If that request fails, or its connection is lost before a flush made it
+ * durable, the newer bytes are all there is: every waiting flush is then
+ * raised to the open generation (escalate_locked).
+ *
+ * Carriers.  A write request that was answered must be covered by a flush answered on the
+ * same connection (origin.h).  Per carrier: number of the last answered write, and the
+ * number up to which all is durable.
+ *
+ * Locks    the stripe's lock exclusively for dirty_*, and for zero_* where bytes change
+ *          hands; zlock and sync are taken here.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <string.h>
+
+#include "inode-priv.h"
+
+static struct gen *
+gen_open (struct inode *ino)
+{
+  return &ino->gen[(ino->gen_first + ino->ngens - 1) % NGENS];
+}
+
+/* The generation entry that seq belongs to; one older than all is the oldest's (its own entry
+ * was closed as safe, and then a connection was lost).
+ */
+static struct gen *
+gen_of (struct inode *ino, uint32_t seq)
+{
+  unsigned i;
+
+  for (i = ino->ngens; i-- > 1; ) {
+    struct gen *g = &ino->gen[(ino->gen_first + i) % NGENS];
+
+    if (seq_le (g->lo, seq))
+      return g;
+  }
+  return &ino->gen[ino->gen_first];
+}
+
+/* Closed generations with nothing pending are forgotten. */
+void
+gen_settle_locked (struct inode *ino)
+{
+  while (ino->ngens > 1 && ino->gen[ino->gen_first].pending == 0) {
+    ino->gen_first = (ino->gen_first + 1) % NGENS;
+    ino->ngens--;
+  }
+}
+
+void
+gen_add_locked (struct inode *ino, uint32_t seq, int64_t bytes)
+{
+  struct gen *g = gen_of (ino, seq);
+
+  if (bytes > 0 && g->pending == 0)
+    g->born_ns = clock_now (ino->env->clock);
+  assert (bytes >= 0 || g->pending >= (uint64_t) -bytes);
+  g->pending += (uint64_t) bytes;
+}
+
+/* Close the open generation if anything is in it.  Returns the newest number a flush that
+ * comes now must wait for.
+ */
+uint32_t
+gen_close_locked (struct inode *ino)
+{
+  struct gen *g = gen_open (ino);
+
+  if (g->pending == 0)
+    return ino->seq - 1;
+  if (ino->ngens == NGENS) {
+    /* Fold the two oldest: a flush that waits for the first now waits for both, which
+     * is bounded, for neither grows by new writes.
+     */
+    struct gen *a = &ino->gen[ino->gen_first];
+    struct gen *b = &ino->gen[(ino->gen_first + 1) % NGENS];
+
+    b->lo = a->lo;
+    b->pending += a->pending;
+    b->born_ns = a->pending ? a->born_ns : b->born_ns;
+    ino->gen_first = (ino->gen_first + 1) % NGENS;
+    ino->ngens--;
+  }
+  ino->seq++;
+  ino->gen[(ino->gen_first + ino->ngens) % NGENS] =
+    (struct gen) { .lo = ino->seq, .hi = ino->seq };
+  ino->ngens++;
+  return ino->seq - 1;
+}
+
+/* Is anything of generations up to s still to reach the origin? */
+bool
+gen_pending_locked (struct inode *ino, uint32_t s)
+{
+  unsigned i;
+
+  for (i = 0; i < ino->ngens; i++) {
+    struct gen *g = &ino->gen[(ino->gen_first + i) % NGENS];
+
+    if (!seq_le (g->lo, s))
+      break;
+    if (g->pending)
+      return true;
+  }
+  return false;
+}
+
+/* Every flush that waits must now wait for all there is. */
+static void
+escalate_locked (struct inode *ino)
+{
+  struct list_node *n;
+  uint32_t s = gen_close_locked (ino);
+
+  list_for_each (n, &ino->tokens) {
+    struct inode_op *op = list_entry (n, struct inode_op, node);
+
+    if (seq_le (op->s, s))
+      op->s = s;
+    op->need = UINT64_MAX;      /* not decided: see sync_step */
+    op->want_flush = true;      /* its FUA request may be what failed; somebody else's carries the bytes next */
+  }
+}
+
+void
+ledger_init (struct inode *ino)
+{
+  ino->seq = 1;
+  ino->gen_first = 0;
+  ino->ngens = 1;
+  ino->gen[0] = (struct gen) { .lo = 1, .hi = 1 };
+  ino->wb_next_id = 1;
+}
+
+/* The sum over all inodes follows ours (D13: a zero or trim range costs 64 bytes). */
+void
+charge_locked (struct inode *ino)
+{
+  uint64_t now = ino->bytes[0] + ino->bytes[1] + ino->bytes[2];
+
+  if (ino->zbytes[0] | ino->zbytes[1] | ino->zbytes[2])
+    now += 64 * atomic_load_explicit (&ino->nzeros, memory_order_relaxed);
+  if (now > ino->charged)
+    atomic_fetch_add (&ino->env->dirty_total, now - ino->charged);
+  else if (now < ino->charged)
+    atomic_fetch_sub (&ino->env->dirty_total, ino->charged - now);
+  else
+    return;
+  if (now < ino->charged && !list_is_empty (&ino->dirty_waiters))
+    dirty_waiters_wake_locked (ino);
+  ino->charged = now;
+}
+
+void
+dirty_waiters_wake_locked (struct inode *ino)
+{
+  struct list_node *n;
+
+  while ((n = list_pop_front (&ino->dirty_waiters)) != NULL) {
+    struct inode_op *op = list_entry (n, struct inode_op, node);
+
+    op->on = NULL;
+    op->wake (op);
+  }
+}
+
+/*----------------------------------------------------------------------*/
+/* Carriers. */
+
+struct carrier *
+carrier_get_locked (struct inode *ino, uint32_t id)
+{
+  struct carrier *c, *empty = NULL;
+  unsigned i;
+
+  assert (id != 0);
+  for (i = 0; i < ino->ncarriers; i++) {
+    c = &ino->carrier[i];
+    if (c->id == id)
+      return c;
+    if (c->id == 0 && !c->flushing && !empty)
+      empty = c;
+  }
+  if (!empty) {
+    assert (ino->ncarriers < NCARRIERS);
+    empty = &ino->carrier[ino->ncarriers++];
+  }
+  memset (empty, 0, sizeof *empty);
+  empty->id = id;
+  empty->written = empty->flushed = ino->nwritten;
+  return empty;
+}
+
+static struct carrier *
+carrier_find_locked (struct inode *ino, uint32_t id)
+{
+  unsigned i;
+
+  for (i = 0; i < ino->ncarriers; i++)
+    if (ino->carrier[i].id == id)
+      return &ino->carrier[i];
+  return NULL;
+}
+
+/*----------------------------------------------------------------------*/
+/* Accounting callbacks: run under stripe (or zlock) and sync. */
+
+struct acct {
+  struct inode *ino;
+  struct stripe *st;
+  struct wb *wb;                /* what a change function is about */
+  uint32_t carrier;
+  uint64_t stamp;               /* flush number */
+  bool durable, any;
+  uint32_t oldest;              /* of the DIRTY pieces that went */
+};
+
+static void
+count_state (struct inode *ino, uint64_t *bytes, unsigned state, uint32_t carrier, int64_t len)
+{
+  assert (len > 0 || bytes[state] >= (uint64_t) -len);
+  bytes[state] += (uint64_t) len;
+  if (state == WB_UNSTABLE) {
+    struct carrier *c = carrier_find_locked (ino, carrier);
+
+    /* The carrier may be lost: its pieces are being turned back just now. */
+    if (c)
+      c->unstable += (uint64_t) len;
+  }
+}
+
+static void
+dirty_acct (void *arg, struct range piece, const struct dirty_value *old, const struct dirty_value *now)
+{
+  struct acct *a = arg;
+  int64_t len = (int64_t) range_len (piece);
+
+  if (old) {
+    count_state (a->ino, a->ino->bytes, old->state, old->carrier, -len);
+    if (old->state == WB_DIRTY) {
+      gen_add_locked (a->ino, old->seq, -len);
+      a->st->ndirty -= (uint64_t) len;
+      if (!now && (!a->any || !seq_le (a->oldest, old->seq))) {
+        a->oldest = old->seq;
+        a->any = true;
+      }
+    }
+  }
+  if (now) {
+    count_state (a->ino, a->ino->bytes, now->state, now->carrier, len);
+    if (now->state == WB_DIRTY) {
+      gen_add_locked (a->ino, now->seq, len);
+      a->st->ndirty += (uint64_t) len;
+    }
+  }
+}
+
+static void
+zero_acct (void *arg, struct range piece, const struct zero_value *old, const struct zero_value *now)
+{
+  struct acct *a = arg;
+  int64_t len = (int64_t) range_len (piece);
+
+  if (old && old->state != WB_CLEAN) {
+    count_state (a->ino, a->ino->zbytes, old->state, old->carrier, -len);
+    if (old->state == WB_DIRTY) {
+      gen_add_locked (a->ino, old->seq, -len);
+      if (!now && (!a->any || !seq_le (a->oldest, old->seq))) {
+        a->oldest = old->seq;
+        a->any = true;
+      }
+    }
+  }
+  if (now && now->state != WB_CLEAN) {
+    count_state (a->ino, a->ino->zbytes, now->state, now->carrier, len);
+    if (now->state == WB_DIRTY)
+      gen_add_locked (a->ino, now->seq, len);
+  }
+}
+
+static unsigned
+stripe_index (struct inode *ino, struct stripe *st)
+{
+  return (unsigned) (st - ino->stripe);
+}
+
+/* After a change: bits, charge, forgotten generations. */
+static void
+settle_locked (struct inode *ino, struct stripe *st)
+{
+  if (st) {
+    uint64_t bit = (uint64_t) 1 << stripe_index (ino, st);
+
+    if (st->ndirty)
+      ino->dirty_stripes |= bit;
+    else
+      ino->dirty_stripes &= ~bit;
+  }
+  atomic_store_explicit (&ino->nzeros, zeroset_count (&ino->zeros), memory_order_relaxed);
+  charge_locked (ino);
+  gen_settle_locked (ino);
+}
+
+/*----------------------------------------------------------------------*/
+/* Data. */
+
+/* Bytes r of st were written: newer than the origin from now on.  oldest: the number of a DIRTY
+ * zero range that the bytes replace, which they inherit; 0: none.
+ */
+void
+dirty_mark (struct inode *ino, struct stripe *st, struct range r, uint32_t oldest)
+{
+  struct acct a = { .ino = ino, .st = st };
+  uint32_t seq;
+
+  lock_take (&ino->sync);
+  seq = ino->seq;
+  if (oldest && seq_le (oldest, seq))
+    seq = oldest;
+  ino->writes_seen += range_len (r);
+  dirtyset_mark (&st->dirty, r, seq, ino->env->mode == INODE_WRITETHROUGH, dirty_acct, &a);
+  settle_locked (ino, st);
+  lock_drop (&ino->sync);
+}
+
+/* Bytes r go without being written (trim, zero).  Returns the oldest generation that one of them was
+ * DIRTY in, 0: none.
+ */
+uint32_t
+dirty_drop (struct inode *ino, struct stripe *st, struct range r)
+{
+  struct acct a = { .ino = ino, .st = st };
+
+  lock_take (&ino->sync);
+  dirtyset_drop (&st->dirty, r, dirty_acct, &a);
+  settle_locked (ino, st);
+  lock_drop (&ino->sync);
+  return a.any ? a.oldest : 0;
+}
+
+static enum dirtyset_verdict
+to_writing (void *arg, struct range piece, struct dirty_value *v)
+{
+  struct acct *a = arg;
+
+  (void) piece;
+  if (v->state != WB_DIRTY)
+    return DIRTYSET_LEAVE;
+  if (!a->any || !seq_le (a->wb->seq, v->seq))
+    a->wb->seq = v->seq;
+  a->any = true;
+  v->state = WB_WRITING;
+  v->stamp = a->wb->id;
+  return DIRTYSET_SET;
+}
+
+/* DIRTY bytes of wb->range travel now; sync is held.  wb counts for the oldest of them. */
+void
+dirty_writing_locked (struct inode *ino, struct stripe *st, struct wb *wb)
+{
+  struct acct a = { .ino = ino, .st = st, .wb = wb };
+
+  dirtyset_change (&st->dirty, wb->range, to_writing, dirty_acct, &a);
+  assert (a.any);
+  wb->counted = range_len (wb->range);
+  gen_add_locked (ino, wb->seq, (int64_t) wb->counted);
+  settle_locked (ino, st);
+}
+
+static enum dirtyset_verdict
+wb_answered (void *arg, struct range piece, struct dirty_value *v)
+{
+  struct acct *a = arg;
+
+  (void) piece;
+  if (v->state != WB_WRITING || v->stamp != a->wb->id)
+    return DIRTYSET_LEAVE;      /* written again meanwhile */
+  if (a->durable)
+    return DIRTYSET_DROP;
+  if (a->carrier == 0) {        /* failed, or unknown */
+    v->state = WB_DIRTY;
+    v->stamp = v->carrier = 0;
+    return DIRTYSET_SET;
+  }
+  v->state = WB_UNSTABLE;
+  v->stamp = (uint32_t) a->stamp;
+  v->carrier = a->carrier;
+  v->wt = 0;
+  return DIRTYSET_SET;
+}
+
+static void
+unstable_begins_locked (struct inode *ino)
+{
+  if (ino->unstable_since_ns == 0)
+    ino->unstable_since_ns = clock_now (ino->env->clock);
+}
+
+/* A write request was answered: carrier 0: it failed or was lost; its bytes are DIRTY again. */
+void
+dirty_wb_answered (struct inode *ino, struct stripe *st, struct wb *wb, uint32_t carrier, bool durable)
+{
+  struct acct a = { .ino = ino, .st = st, .wb = wb, .carrier = carrier, .durable = durable };
+
+  lock_take (&ino->sync);
+  a.stamp = ino->nwritten;
+  if (carrier && !durable) {
+    ino->unstable_stripes |= (uint64_t) 1 << stripe_index (ino, st);
+    unstable_begins_locked (ino);
+  }
+  dirtyset_change (&st->dirty, wb->range, wb_answered, dirty_acct, &a);
+  settle_locked (ino, st);
+  lock_drop (&ino->sync);
+}
+
+/*----------------------------------------------------------------------*/
+/* Zeros and trims.  The caller holds the stripe exclusively and zlock exclusively. */
+
+/* r reads as zeros from now on, and the origin must be told. */
+void
+zero_mark (struct inode *ino, struct range r, enum zero_kind kind, bool may_trim, uint32_t oldest)
+{
+  struct acct a = { .ino = ino };
+  struct zero_value v = { .kind = kind, .may_trim = may_trim, .state = WB_DIRTY };
+
+  lock_take (&ino->sync);
+  ino->writes_seen++;
+  /* What is replaced may be owed to a flush that waits: the new range inherits that. */
+  zeroset_drop (&ino->zeros, r, zero_acct, &a);
+  v.seq = ino->seq;
+  if (a.any && seq_le (a.oldest, v.seq))
+    v.seq = a.oldest;
+  if (oldest && seq_le (oldest, v.seq))
+    v.seq = oldest;
+  zeroset_put (&ino->zeros, r, &v, zero_acct, &a);
+  settle_locked (ino, NULL);
+  lock_drop (&ino->sync);
+}
+
+/* r is held as data, or unknown, from now on.  Returns the oldest generation a DIRTY part of it was
+ * in, 0: none.
+ */
+uint32_t
+zero_punch (struct inode *ino, struct range r)
+{
+  struct acct a = { .ino = ino };
+
+  lock_take (&ino->sync);
+  zeroset_drop (&ino->zeros, r, zero_acct, &a);
+  settle_locked (ino, NULL);
+  lock_drop (&ino->sync);
+  return a.any ? a.oldest : 0;
+}
+
+static enum zeroset_verdict
+zero_to_writing (void *arg, struct range piece, struct zero_value *v)
+{
+  struct acct *a = arg;
+
+  (void) piece;
+  if (v->state != WB_DIRTY)
+    return ZEROSET_LEAVE;
+  if (!a->any || !seq_le (a->wb->seq, v->seq))
+    a->wb->seq = v->seq;
+  a->any = true;
+  v->state = WB_WRITING;
+  v->stamp = a->wb->id;
+  return ZEROSET_SET;
+}
+
+void
+zero_writing_locked (struct inode *ino, struct wb *wb)
+{
+  struct acct a = { .ino = ino, .wb = wb };
+
+  zeroset_change (&ino->zeros, wb->range, zero_to_writing, zero_acct, &a);
+  assert (a.any);
+  wb->counted = range_len (wb->range);
+  gen_add_locked (ino, wb->seq, (int64_t) wb->counted);
+  settle_locked (ino, NULL);
+}
+
+/* What becomes of a zero or trim that is durable: zeros are hole knowledge, which is cache content
+ * like a clean page; what was trimmed is the origin's business again (D8).
+ */
+static enum zeroset_verdict
+zero_durable (struct zero_value *v)
+{
+  if (v->kind == ZERO_TRIM)
+    return ZEROSET_DROP;
+  *v = (struct zero_value) { .kind = ZERO_HOLE, .state = WB_CLEAN };
+  return ZEROSET_SET;
+}
+
+static enum zeroset_verdict
+zero_answered (void *arg, struct range piece, struct zero_value *v)
+{
+  struct acct *a = arg;
+
+  (void) piece;
+  if (v->state != WB_WRITING || v->stamp != a->wb->id)
+    return ZEROSET_LEAVE;
+  if (a->durable)
+    return zero_durable (v);
+  if (a->carrier == 0) {
+    v->state = WB_DIRTY;
+    v->stamp = v->carrier = 0;
+    return ZEROSET_SET;
+  }
+  v->state = WB_UNSTABLE;
+  v->stamp = (uint32_t) a->stamp;
+  v->carrier = a->carrier;
+  return ZEROSET_SET;
+}
+
+void
+zero_wb_answered (struct inode *ino, struct wb *wb, uint32_t carrier, bool durable)
+{
+  struct acct a = { .ino = ino, .wb = wb, .carrier = carrier, .durable = durable };
+
+  lock_take (&ino->sync);
+  a.stamp = ino->nwritten;
+  if (carrier && !durable)
+    unstable_begins_locked (ino);
+  zeroset_change (&ino->zeros, wb->range, zero_answered, zero_acct, &a);
+  settle_locked (ino, NULL);
+  lock_drop (&ino->sync);
+}
+
+/*----------------------------------------------------------------------*/
+/* What an answered flush, a failed flush and a lost connection do. */
+
+enum settle_kind { FLUSHED, BACK_TO_DIRTY };
+
+struct settle {
+  struct acct acct;             /* first */
+  enum settle_kind kind;
+  uint32_t carrier, upto;
+  bool left;                    /* some UNSTABLE of anybody remain */
+};
+
+static enum dirtyset_verdict
+settle_dirty (void *arg, struct range piece, struct dirty_value *v)
+{
+  struct settle *s = arg;
+
+  (void) piece;
+  if (v->state != WB_UNSTABLE)
+    return DIRTYSET_LEAVE;
+  if (v->carrier != s->carrier || !seq_le (v->stamp, s->upto)) {
+    s->left = true;
+    return DIRTYSET_LEAVE;
+  }
+  if (s->kind == FLUSHED)
+    return DIRTYSET_DROP;
+  v->state = WB_DIRTY;
+  v->stamp = v->carrier = 0;
+  return DIRTYSET_SET;
+}
+
+static enum zeroset_verdict
+settle_zero (void *arg, struct range piece, struct zero_value *v)
+{
+  struct settle *s = arg;
+
+  (void) piece;
+  if (v->state != WB_UNSTABLE || v->carrier != s->carrier || !seq_le (v->stamp, s->upto))
+    return ZEROSET_LEAVE;
+  if (s->kind == FLUSHED)
+    return zero_durable (v);
+  v->state = WB_DIRTY;
+  v->stamp = v->carrier = 0;
+  return ZEROSET_SET;
+}
+
+/* Every UNSTABLE byte that `carrier` took up to answered write number `upto` is CLEAN, or DIRTY again.
+ * Stripe by stripe: O(dirty).
+ */
+static void
+settle_all (struct inode *ino, enum settle_kind kind, uint32_t carrier, uint64_t upto)
+{
+  struct settle s = { .acct = { .ino = ino }, .kind = kind, .carrier = carrier, .upto = (uint32_t) upto };
+  uint64_t stripes;
+  unsigned i;
+
+  lock_take (&ino->sync);
+  stripes = ino->unstable_stripes;
+  lock_drop (&ino->sync);
+  for (i = 0; i < NSTRIPES; i++) {
+    struct stripe *st = &ino->stripe[i];
+
+    if (!(stripes >> i & 1))
+      continue;
+    rwlock_take (&st->lock);
+    lock_take (&ino->sync);
+    s.acct.st = st;
+    s.left = false;
+    dirtyset_change (&st->dirty, RANGE_ALL, settle_dirty, dirty_acct, &s);
+    if (!s.left)
+      ino->unstable_stripes &= ~((uint64_t) 1 << i);
+    settle_locked (ino, st);
+    lock_drop (&ino->sync);
+    rwlock_drop (&st->lock);
+  }
+  if (atomic_load (&ino->nzeros)) {
+    rwlock_take (&ino->zlock);
+    lock_take (&ino->sync);
+    zeroset_change (&ino->zeros, RANGE_ALL, settle_zero, zero_acct, &s);
+    settle_locked (ino, NULL);
+    lock_drop (&ino->sync);
+    rwlock_drop (&ino->zlock);
+  }
+  lock_take (&ino->sync);
+  if (ino->bytes[WB_UNSTABLE] + ino->zbytes[WB_UNSTABLE] == 0)
+    ino->unstable_since_ns = 0;
+  else if (kind == FLUSHED)
+    ino->unstable_since_ns = clock_now (ino->env->clock);
+  lock_drop (&ino->sync);
+}
+
+/* A flush on carrier was answered; `asked` was nwritten when it was sent. */
+void
+ledger_flushed (struct inode *ino, uint32_t carrier, uint64_t asked)
+{
+  settle_all (ino, FLUSHED, carrier, asked);
+  inode_env_wake_memory (ino->env);
+}
+
+/* A flush on carrier failed though the connection stands: what it should have made durable is written
+ * again, never only flushed again (D-21 of the page states; 4.3).
+ */
+void
+ledger_flush_failed (struct inode *ino, uint32_t carrier, uint64_t asked)
+{
+  settle_all (ino, BACK_TO_DIRTY, carrier, asked);
+  lock_take (&ino->sync);
+  escalate_locked (ino);
+  lock_drop (&ino->sync);
+}
+
+/* The connection is gone, and with it perhaps all that it did not flush (D16).  First everything is DIRTY
+ * again, then the tokens are raised: the other way round, what becomes DIRTY in the open generation
+ * would be missed by a generation that was empty when it was to be closed.  Until the carrier is taken out no
+ * token can think itself safe.
+ */
+void
+ledger_lost (struct inode *ino, uint32_t carrier)
+{
+  struct carrier *c;
+  uint64_t upto;
+
+  lock_take (&ino->sync);
+  c = carrier_find_locked (ino, carrier);
+  upto = ino->nwritten;
+  lock_drop (&ino->sync);
+  if (!c)
+    return;
+  settle_all (ino, BACK_TO_DIRTY, carrier, upto);
+  lock_take (&ino->sync);
+  if (c->written > c->flushed)
+    escalate_locked (ino);
+  c->id = 0;                    /* its flush under way answers ENOTCONN */
+  tokens_wake_locked (ino);
+  lock_drop (&ino->sync);
+  ino->env->dirtied (ino->env->hook_arg, ino);
+}
+
+/* wb was answered with an error or an unknown outcome.  Bytes overwritten while it travelled are now owed
+ * to the flushes that wait, as their newer selves.
+ */
+void
+ledger_wb_failed_locked (struct inode *ino)
+{
+  escalate_locked (ino);
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-priv - what the files of the inode share; nobody else includes it.
+ *
+ * One inode is 64 stripes, a set of zero ranges, and a ledger of what a flush waits for.
+ *
+ *   stripe   MiB k of the export belongs to stripe k % 64.  Its lock guards which bytes are
+ *            valid in which frame (map), which of them are newer than the origin (dirty)
+ *            and the fills under way.  Nothing crosses a MiB, so an operation
+ *            holds one stripe at a time.
+ *   zeros    ranges that read as zeros without a frame: zeroed and not yet written
+ *            back, trimmed, or known to be a hole.  One set an inode, for a range
+ *            may be terabytes.  A byte that is valid in a map is never in zeros.
+ *   sync     generations, flush tokens, write requests under way, carriers.
+ *
+ * Order: stripe, zeros, sync.  A byte's three homes (map, zeros, neither) change under its
+ * stripe's lock held exclusively, so a reader that holds it shared sees one moment (D6).
+ */
+#ifndef PC_INODE_PRIV_H
+#define PC_INODE_PRIV_H
+
+#include "dirtyset.h"
+#include "inode.h"
+#include "rangeset.h"
+#include "readahead.h"
+#include "zeroset.h"
+
+#define STRIPE_SHIFT 20
+#define STRIPE_LEN ((uint64_t) 1 << STRIPE_SHIFT)
+#define NSTRIPES 64
+#define STRIPE_PAGES (STRIPE_LEN >> PAGE_SHIFT)
+#define NGENS 64
+#define NCARRIERS 72            /* 64 connections, and some that were lost just now */
+
+struct stripe {
+  struct rwlock lock;           /* RANK_STRIPE */
+  struct rangeset map;
+  struct dirtyset dirty;
+  struct list fills;            /* struct fill.node */
+  uint64_t wb_pos;              /* where write-back looks next; a hint */
+  uint64_t ndirty;              /* bytes in state DIRTY; changed with sync held as well */
+  struct segnodes nodes;        /* of both sets */
+} PC_CACHE_ALIGNED;
+
+/* Writes of generations lo..hi that are not safe yet: bytes in state DIRTY with that number, and
+ * bytes of write requests under way that were given it.  The newest one is open.
+ */
+struct gen {
+  uint32_t lo, hi;
+  uint64_t pending;
+  uint64_t born_ns;             /* first write */
+};
+
+/* A connection that carried writes.  Numbers count answered write requests of the inode. */
+struct carrier {
+  uint32_t id;                  /* 0: free */
+  bool flushing;
+  uint64_t written;             /* its last answered write */
+  uint64_t flushed;             /* all up to here are durable */
+  uint64_t asked;               /* value of nwritten when the flush under way was sent */
+  uint64_t unstable;            /* bytes in state UNSTABLE that it carried */
+  struct origin_req req;
+};
+
+enum wb_kind { WB_DATA, WB_ZERO, WB_TRIM };
+
+/* One write request under way. */
+struct wb {
+  struct origin_req req;
+  struct inode *ino;
+  enum wb_kind kind;
+  struct range range;           /* what may not be written by another meanwhile */
+  uint32_t id;                  /* stamp of its WRITING segments */
+  uint32_t seq;                 /* oldest generation in it */
+  uint64_t counted;             /* bytes it holds of that generation */
+  uint32_t serial;
+  bool fua, may_trim, as_data;  /* as_data: zeros sent as a write */
+  bool rmw, rmw_read;           /* the rest of its blocks is read first; has been */
+  uint32_t frame, nframes;      /* direct: a reference on each */
+  void *bounce;                 /* or the copy */
+  struct list_node node;        /* ino->wbs or env->wb_free */
+};
+
+struct inode {
+  /* Fixed at creation. */
+  struct inode_env *env;
+  struct origin *origin;
+  uint64_t size;
+  uint32_t block_min;
+  uint64_t unit;                /* fills and zero ranges are whole units: max (page, block_min) */
+  uint32_t id;
+  bool can_flush, can_fua, can_zero, can_trim;
+  uint32_t data_max;            /* largest READ or WRITE: min (1 MiB, block_max) */
+  char name[128];
+
+  /* Guarded by zlock (RANK_ZEROS); changed only with the stripe held as well. */
+  struct rwlock zlock;
+  struct zeroset zeros;
+  struct segnodes znodes;
+  _Atomic uint64_t nzeros;      /* segments in zeros; 0 spares the lock */
+
+  /* Guarded by sync (RANK_SYNC). */
+  struct lock sync;
+  struct gen gen[NGENS];
+  unsigned gen_first, ngens;
+  uint32_t seq;                 /* the open generation's hi */
+  uint64_t bytes[3];            /* by dirtyset state, data */
+  uint64_t zbytes[3];           /* the same of zeros, in bytes */
+  uint64_t charged;             /* our share of env->dirty_total */
+  uint64_t dirty_stripes;       /* bit i: stripe i has ndirty > 0 */
+  uint64_t unstable_stripes;    /* bit i: may have UNSTABLE segments */
+  uint64_t writes_seen;         /* bytes and zero ranges that became dirty; for idleness */
+  uint64_t nwritten;            /* write requests answered */
+  uint32_t wb_next_id, wb_serial;
+  struct list wbs;              /* under way */
+  unsigned nwbs;
+  unsigned wb_stripe;           /* where the next pump begins */
+  struct carrier carrier[NCARRIERS];
+  unsigned ncarriers, nflushing;
+  struct list tokens;           /* struct inode_op.node of OP_SYNC */
+  struct list dirty_waiters;    /* writers that wait for less dirt */
+  uint64_t unstable_since_ns;
+  uint64_t retry_at_ns;
+  unsigned failures;            /* in a row */
+  _Atomic int wb_err;           /* last answer to a write request, if it was an error */
+  bool want_cleaning;           /* a writer is blocked */
+  uint32_t failed_err;          /* EIO: the origin is another one now (D14) */
+  struct throttle throttle;
+
+  struct lock ra_lock;          /* RANK_RA */
+  struct readahead *ra;         /* NULL: off */
+  _Atomic bool ra_open;         /* a stream is open: hits are told as well */
+  _Atomic uint64_t demand_bytes;        /* of reads that wait for the origin */
+
+  struct inode_stats stats;
+  struct stripe stripe[NSTRIPES];
+};
+
+static inline struct stripe *
+inode_stripe (struct inode *ino, uint64_t off)
+{
+  return &ino->stripe[off >> STRIPE_SHIFT & (NSTRIPES - 1)];
+}
+
+/* The part of r in the MiB of r.start. */
+static inline struct range
+stripe_part (struct range r)
+{
+  uint64_t end = (r.start | (STRIPE_LEN - 1)) + 1;
+
+  if (r.end > end)
+    r.end = end;
+  return r;
+}
+
+static inline uint64_t
+page_of (uint64_t off)
+{
+  return off & ~(PAGE_SIZE - 1);
+}
+
+/* Generations are compared around the wrap of 32 bits. */
+static inline bool
+seq_le (uint32_t a, uint32_t b)
+{
+  return (int32_t) (a - b) <= 0;
+}
+
+#define STAT_ADD(ino, name, n) \
+  atomic_fetch_add_explicit (&(ino)->stats.name, (n), memory_order_relaxed)
+
+/* A fill: one read request for whole pages of one MiB. */
+struct fill {
+  struct origin_req req;
+  struct inode *ino;
+  struct range range;
+  struct list_node node;        /* stripe->fills while under way */
+  struct list waiters;          /* inode_op_fill.node */
+  unsigned refs;                /* the request, and each waiter; stripe's lock */
+  unsigned demand;              /* somebody waits or waited: an error is told */
+  bool ahead, done, heap;       /* heap: bounce is not from the pool */
+  uint64_t started_ns;
+  uint64_t dead[STRIPE_PAGES / 64];     /* pages zeroed, trimmed or dropped since (CON-3) */
+  void *bounce;
+  uint32_t npages;
+  uint32_t frames[];            /* FRAME_NONE: not ours any more */
+};
+
+/* inode.c */
+extern void *meta_alloc (void *env, size_t size);
+extern void meta_free (void *env, void *p, size_t size);
+
+/* Take n frames, evicting if need be; returns how many (0: nothing can go now). */
+extern unsigned env_alloc_frames (struct inode_env *, unsigned n, uint32_t *out);
+extern void env_free_frames (struct inode_env *, const uint32_t *frames, unsigned n);
+
+/* Wait for frames: true if the op is parked, false if it should look again at once. */
+extern bool op_park_memory (struct inode_op *);
+extern bool op_may_wait (struct inode_op *, int err);
+
+/* See to spare tree nodes.  Called with the lock held exclusively, returns with it held.  0: they are
+ * there.  EAGAIN: the lock was let go and they are there now, look again.  ENOMEM: the lock was let go.
+ */
+extern int stripe_nodes (struct inode *, struct stripe *, uint32_t map_inserts, uint32_t dirty_inserts);
+extern int zeros_nodes (struct inode *, struct stripe *, uint32_t inserts);
+
+/* inode.c */
+extern void map_remove (struct inode *, struct stripe *, struct range);
+
+/* inode-fill.c */
+
+/* Make sure that what is missing of r (inside one MiB) is on its way, for op (NULL: nobody waits).  Starts at
+ * most one fill, or joins those that are there.  *end: how far r is taken care of by now.
+ * 0; EAGAIN: no frames now (op should finish its other fills, or op_park_memory); ENOMEM.
+ */
+extern int fill_want (struct inode *, struct range r, struct inode_op *op, bool ahead, uint64_t *end);
+extern void fill_release (struct inode_op *);   /* op has copied, or gives up: all its fills */
+
+/* Under the stripe's lock: is any of r being filled?  Pages of r are something else now. */
+extern bool fill_in_way (struct stripe *, struct range r);
+extern void fill_kill (struct stripe *, struct range r);
+
+/* inode-read.c, inode-write.c, inode-zero.c */
+extern bool read_run (struct inode_op *);
+extern bool write_run (struct inode_op *);
+extern int write_pages (struct inode_op *);
+extern bool zero_run (struct inode_op *);
+
+/* inode-ledger.c: what is owed to whom.  _locked: sync is held.  The dirty_ functions want the stripe held
+ * exclusively, the zero_ functions zlock as well (and the stripe, where bytes change hands).
+ */
+extern void ledger_init (struct inode *);
+extern void gen_add_locked (struct inode *, uint32_t seq, int64_t bytes);
+extern uint32_t gen_close_locked (struct inode *);
+extern void gen_settle_locked (struct inode *);
+extern bool gen_pending_locked (struct inode *, uint32_t s);
+extern void charge_locked (struct inode *);
+extern void dirty_waiters_wake_locked (struct inode *);
+extern struct carrier *carrier_get_locked (struct inode *, uint32_t id);
+extern void dirty_mark (struct inode *, struct stripe *, struct range, uint32_t oldest);
+extern uint32_t dirty_drop (struct inode *, struct stripe *, struct range);
+extern void dirty_writing_locked (struct inode *, struct stripe *, struct wb *);
+extern void dirty_wb_answered (struct inode *, struct stripe *, struct wb *, uint32_t carrier, bool durable);
+extern void zero_mark (struct inode *, struct range, enum zero_kind kind, bool may_trim, uint32_t oldest);
+extern uint32_t zero_punch (struct inode *, struct range);
+extern void zero_writing_locked (struct inode *, struct wb *);
+extern void zero_wb_answered (struct inode *, struct wb *, uint32_t carrier, bool durable);
+extern void ledger_flushed (struct inode *, uint32_t carrier, uint64_t asked);
+extern void ledger_flush_failed (struct inode *, uint32_t carrier, uint64_t asked);
+extern void ledger_lost (struct inode *, uint32_t carrier);
+extern void ledger_wb_failed_locked (struct inode *);
+
+/* inode-sync.c */
+extern void sync_begin (struct inode_op *, struct range, unsigned flags);
+extern bool sync_step (struct inode_op *);      /* true: safe, or op->err says why not */
+extern void sync_end (struct inode_op *);
+extern void tokens_wake_locked (struct inode *);
+extern void tokens_fail_locked (struct inode *, struct wb *, int err);
+extern void flush_carriers (struct inode *);
+
+/* inode-wb.c: start write requests for what is DIRTY in limit, generations up to seq.  *taken: bytes of
+ * limit that are under way now because of this call.
+ */
+struct wb_ask {
+  struct range limit;
+  uint32_t seq;
+  unsigned max;
+  enum origin_prio prio;
+  bool fua;
+};
+extern unsigned wb_start (struct inode *, const struct wb_ask *, uint64_t *taken);
+
+#endif /* PC_INODE_PRIV_H */

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-read - what are these bytes now?
+ *
+ * From op->pos on, what is there is copied under the stripe's lock held shared (D6); zeros are made; at
+ * the first gap the walk goes on without copying, so that everything missing of the request is asked for
+ * at once, and the op waits for all of it.  Then it copies on.  Pages that a waiter's fill brought are
+ * pinned until the op has passed them, so that a small cache cannot take them away first.
+ *
+ * No lock is held for more than COPY_MAX of copying.  A hit takes no other lock, allocates nothing, makes no
+ * system call and writes one byte a page at most (evict_touch).
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "inode-priv.h"
+
+/* A shared hold longer than a page: 64 KiB are copied in about 5 us, which a writer can wait (D6 asks for one
+ * page; one look-up and one lock for each 4 KiB of a 256 KiB read cost a fifth of its time).
+ */
+#define COPY_MAX ((uint64_t) 64 << 10)
+
+static void
+touch_pages (struct inode_op *op, uint64_t off, uint64_t end, uint32_t frame)
+{
+  struct evict *e = op->ino->env->evict;
+  uint64_t p;
+
+  for (p = page_of (off); p < end; p += PAGE_SIZE, frame++)
+    if (evict_touch (e, frame))
+      op->used_ahead = true;
+}
+
+/* Copy what is there from op->pos on, up to limit, in one hold.  False: at op->pos nothing is there. */
+static bool
+copy_some (struct inode_op *op, struct stripe *st, uint64_t limit)
+{
+  struct inode_env *env = op->ino->env;
+  uint64_t stop = op->pos + COPY_MAX, from = op->pos;
+
+  if (stop > limit)
+    stop = limit;
+  rwlock_take_shared (&st->lock);
+  while (op->pos < stop) {
+    struct range seg;
+    uint32_t frame;
+    uint64_t end;
+
+    if (!rangeset_find (&st->map, op->pos, &seg, &frame))
+      break;
+    end = seg.end < stop ? seg.end : stop;
+    memcpy (op->buf + (op->pos - op->range.start),
+            memfile_addr (env->mf, frame) + (op->pos & (PAGE_SIZE - 1)), end - op->pos);
+    touch_pages (op, op->pos, end, frame);
+    op->pos = end;
+  }
+  rwlock_drop (&st->lock);
+  return op->pos > from;
+}
+
+/* Is op->pos known to be zero?  Then make zeros as far as that goes.  The map is looked at again under the same
+ * hold, for a byte is never in both but may have changed from one to the other.
+ */
+static bool
+zero_some (struct inode_op *op, struct stripe *st, uint64_t limit)
+{
+  struct inode *ino = op->ino;
+  struct range seg, valid;
+  struct zero_value v;
+  uint32_t frame;
+  bool found = false;
+
+  if (atomic_load_explicit (&ino->nzeros, memory_order_acquire) == 0)
+    return false;
+  rwlock_take_shared (&st->lock);
+  rwlock_take_shared (&ino->zlock);
+  if (!rangeset_find (&st->map, op->pos, &valid, &frame)
+      && zeroset_find (&ino->zeros, op->pos, &seg, &v)) {
+    uint64_t end = seg.end < limit ? seg.end : limit;
+
+    memset (op->buf + (op->pos - op->range.start), 0, end - op->pos);
+    op->pos = end;
+    found = true;
+  }
+  rwlock_drop (&ino->zlock);
+  rwlock_drop (&st->lock);
+  return found;
+}
+
+/* Everything missing from op->pos to the end is asked for, as far as frames and room in op->fill allow. */
+static int
+ask_for_rest (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  uint64_t pos = op->pos;
+
+  while (pos < op->range.end && op->nfills < INODE_OP_FILLS) {
+    struct range part = stripe_part ((struct range) { pos, op->range.end });
+    struct stripe *st = inode_stripe (ino, pos);
+    struct range gap;
+    uint64_t end;
+    bool missing;
+    int err;
+
+    rwlock_take_shared (&st->lock);
+    missing = rangeset_next_gap (&st->map, part, &gap);
+    rwlock_drop (&st->lock);
+    if (!missing) {
+      pos = part.end;
+      continue;
+    }
+    err = fill_want (ino, gap, op, false, &end);
+    if (err)
+      return op->nfills ? 0 : err;
+    pos = end > gap.start ? end : gap.start;
+  }
+  return 0;
+}
+
+static void
+tell_readahead (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  struct range ahead[READAHEAD_BATCH];
+  struct readahead_event ev = {
+    .off = op->range.start, .len = range_len (op->range),
+    .what = op->missed ? op->joined ? READAHEAD_JOIN : READAHEAD_MISS
+            : op->used_ahead ? READAHEAD_USED : READAHEAD_HIT,
+    .demand_bytes = atomic_load_explicit (&ino->demand_bytes, memory_order_relaxed),
+  };
+  unsigned i, n;
+
+  if (ev.what == READAHEAD_HIT
+      && !atomic_load_explicit (&ino->ra_open, memory_order_relaxed))
+    return;
+  ev.now_ns = clock_now (ino->env->clock);
+  lock_take (&ino->ra_lock);
+  n = readahead_access (ino->ra, &ev, ahead, READAHEAD_BATCH);
+  atomic_store_explicit (&ino->ra_open, !readahead_is_idle (ino->ra), memory_order_relaxed);
+  lock_drop (&ino->ra_lock);
+  for (i = 0; i < n; i++)
+    if (inode_prefetch (ino, ahead[i], true) == 0) {
+      lock_take (&ino->ra_lock);
+      readahead_declined (ino->ra, ahead[i]);
+      lock_drop (&ino->ra_lock);
+    }
+}
+
+static void
+first_miss (struct inode_op *op)
+{
+  op->missed = true;
+  STAT_ADD (op->ino, misses, 1);
+  atomic_fetch_add_explicit (&op->ino->demand_bytes, range_len (op->range), memory_order_relaxed);
+}
+
+static bool
+read_done (struct inode_op *op, int err)
+{
+  struct inode *ino = op->ino;
+
+  fill_release (op);
+  if (op->missed) {
+    atomic_fetch_sub_explicit (&ino->demand_bytes, range_len (op->range), memory_order_relaxed);
+    if (op->joined)
+      STAT_ADD (ino, joined, 1);
+  }
+  else
+    STAT_ADD (ino, hits, 1);
+  if (ino->ra && !err && !op->told)
+    tell_readahead (op);
+  op->err = err;
+  return true;
+}
+
+bool
+read_run (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  int err;
+
+  for (;;) {
+    if (op->nfills) {
+      if (atomic_load (&op->waits) > 0)
+        return false;
+      err = atomic_exchange (&op->fill_err, 0);
+      if (err == ENOMEM && op_may_wait (op, err)) {
+        fill_release (op);
+        op_park_memory (op);
+        return false;
+      }
+      if (err)
+        return read_done (op, err);
+    }
+    while (op->pos < op->range.end) {
+      uint64_t limit = stripe_part ((struct range) { op->pos, op->range.end }).end;
+      struct stripe *st = inode_stripe (ino, op->pos);
+
+      if (!copy_some (op, st, limit) && !zero_some (op, st, limit))
+        break;
+    }
+    if (op->pos == op->range.end)
+      return read_done (op, 0);
+    if (op->nowait) {
+      op->err = EAGAIN;
+      return true;
+    }
+
+    /* What this op's last fills brought has been copied, up to a page that went another way. */
+    fill_release (op);
+    if (!op->missed)
+      first_miss (op);
+    err = ask_for_rest (op);
+    if (ino->ra && !op->told) {
+      op->told = true;          /* both leave together, the demand first */
+      tell_readahead (op);
+    }
+    if (err && op_may_wait (op, err)) {
+      op_park_memory (op);
+      return false;
+    }
+    if (err)
+      return read_done (op, err == EAGAIN ? EIO : err);
+    /* No fill although something was missing: it came meanwhile, or was planned by another.  Copy on. */
+  }
+}
+
+uint64_t
+inode_prefetch (struct inode *ino, struct range r, bool ahead)
+{
+  uint64_t asked = 0, pos = r.start;
+
+  if (r.end > ino->size)
+    r.end = ino->size;
+  while (pos < r.end) {
+    struct range part = stripe_part ((struct range) { pos, r.end });
+    struct stripe *st = inode_stripe (ino, pos);
+    struct range gap;
+    uint64_t end;
+    bool missing;
+
+    rwlock_take_shared (&st->lock);
+    missing = rangeset_next_gap (&st->map, part, &gap);
+    rwlock_drop (&st->lock);
+    if (!missing) {
+      pos = part.end;
+      continue;
+    }
+    if (fill_want (ino, gap, NULL, ahead, &end) != 0)
+      break;
+    if (end <= gap.start)
+      break;
+    asked += end - gap.start;
+    pos = end;
+  }
+  return asked;
+}

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-sync - when may one say "safe"?
+ *
+ * A token (an op on ino->tokens) waits for everything written before it: a flush for the whole
+ * inode, a FUA write or a write-through for its own range.  sync_step is the one function that decides
+ * "may reply" (architecture, 6.8):
+ *
+ *   A   nothing of generations up to op->s is DIRTY or under way in op->sync
+ *   B   every connection that carried something has answered a flush sent after A held
+ *
+ * Writethrough stops after A (D1), and so does an origin without flush (D4).  Flushes are shared: one a
+ * connection is under way at a time, and serves all tokens whose A held when it was sent (group commit; sem.T-19).
+ *
+ * When a write request fails, tokens that asked for it end with its errno; what failed stays DIRTY
+ * and the next flush tries again (D7).  When a connection is lost, all tokens begin anew, for all there is
+ * (inode-ledger.c).
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+
+#include "inode-priv.h"
+
+void
+sync_begin (struct inode_op *op, struct range r, unsigned flags)
+{
+  struct inode *ino = op->ino;
+
+  op->sync = r;
+  op->need = UINT64_MAX;
+  op->sync_err = 0;
+  op->accepted_only = (flags & INODE_ACCEPTED) || !ino->can_flush;
+  op->durable_fua = !range_equal (r, RANGE_ALL) && (flags & INODE_FUA) && ino->can_fua;
+  op->want_flush = !op->durable_fua;
+  op->asked = false;
+  lock_take (&ino->sync);
+  op->s = gen_close_locked (ino);
+  op->serial = ino->wb_serial;
+  op->syncing = true;
+  list_push_back (&ino->tokens, &op->node);
+  lock_drop (&ino->sync);
+}
+
+void
+sync_end (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+
+  lock_take (&ino->sync);
+  list_remove (&op->node);
+  op->syncing = false;
+  lock_drop (&ino->sync);
+}
+
+/* A, for a range: look into its stripes. */
+static bool
+range_pending (struct inode *ino, struct range r, uint32_t s)
+{
+  const unsigned states = WB_BIT (WB_DIRTY) | WB_BIT (WB_WRITING);
+  struct range seg;
+  bool found;
+  uint64_t pos;
+
+  for (pos = r.start; pos < r.end; ) {
+    struct range part = stripe_part ((struct range) { pos, r.end });
+    struct stripe *st = inode_stripe (ino, pos);
+    struct dirty_value v;
+
+    rwlock_take_shared (&st->lock);
+    found = dirtyset_next (&st->dirty, pos, states, s, &seg, &v) && seg.start < part.end;
+    rwlock_drop (&st->lock);
+    if (found)
+      return true;
+    pos = part.end;
+  }
+  if (atomic_load (&ino->nzeros)) {
+    struct zero_value v;
+
+    rwlock_take_shared (&ino->zlock);
+    found = zeroset_next (&ino->zeros, r.start, states, s, &seg, &v) && seg.start < r.end;
+    rwlock_drop (&ino->zlock);
+    if (found)
+      return true;
+  }
+  return false;
+}
+
+/* Bytes of ours that were overwritten while they travelled are in no set; their request is. */
+static bool
+range_travels_locked (struct inode *ino, struct range r, uint32_t s)
+{
+  struct list_node *n;
+
+  list_for_each (n, &ino->wbs) {
+    struct wb *wb = list_entry (n, struct wb, node);
+
+    if (range_overlaps (wb->range, r) && seq_le (wb->seq, s))
+      return true;
+  }
+  return false;
+}
+
+static bool
+still_pending (struct inode_op *op, bool *failed)
+{
+  struct inode *ino = op->ino;
+  bool whole = range_equal (op->sync, RANGE_ALL), pending;
+  uint32_t s;
+
+  lock_take (&ino->sync);
+  *failed = op->sync_err != 0;
+  s = op->s;
+  pending = whole ? gen_pending_locked (ino, s) : range_travels_locked (ino, op->sync, s);
+  lock_drop (&ino->sync);
+  if (!whole && !pending) {
+    pending = range_pending (ino, op->sync, s);
+    /* It may have gone from a set into a request and out again between the two looks: then its answer
+     * woke us, and we look once more.
+     */
+    lock_take (&ino->sync);
+    pending |= range_travels_locked (ino, op->sync, s) || op->s != s;
+    lock_drop (&ino->sync);
+  }
+  return pending;
+}
+
+static bool
+all_flushed_locked (struct inode *ino, uint64_t need)
+{
+  unsigned i;
+
+  for (i = 0; i < ino->ncarriers; i++) {
+    struct carrier *c = &ino->carrier[i];
+
+    if (c->id && c->written > c->flushed && c->flushed < need)
+      return false;
+  }
+  return true;
+}
+
+bool
+sync_step (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  struct wb_ask ask = {
+    .limit = op->sync, .seq = op->s, .max = origin_depth (ino->origin),
+    .prio = ORIGIN_PRIO_DEMAND, .fua = op->durable_fua,
+  };
+  bool failed, pending, safe;
+  uint64_t taken;
+
+  if (ino->env->mode == INODE_UNSAFE && !op->accepted_only && range_equal (op->sync, RANGE_ALL)
+      && !(op->flags & INODE_FUA))
+    return true;                /* flush is ignored: asked for by name (D1); a drain says FUA */
+  pending = still_pending (op, &failed);
+  if (pending && !failed) {
+    unsigned under_way;
+
+    lock_take (&ino->sync);
+    under_way = ino->nwbs;
+    ask.seq = op->s;
+    lock_drop (&ino->sync);
+    ask.max = ask.max > under_way ? ask.max - under_way : 1;
+    wb_start (ino, &ask, &taken);
+    /* All of it went out with FUA in one go: then no flush is owed.  Anything else, and somebody else's
+     * request may have carried part of it.
+     */
+    if (!op->asked && op->durable_fua && taken == range_len (op->sync))
+      op->want_flush = false;
+    else
+      op->want_flush = true;
+    op->asked = true;
+    pending = still_pending (op, &failed);
+  }
+  else if (!op->asked)
+    op->want_flush = true;
+  if (failed) {
+    op->err = op->sync_err;
+    return true;
+  }
+  if (pending)
+    return false;
+  if (op->accepted_only || !op->want_flush)
+    return true;
+
+  lock_take (&ino->sync);
+  if (op->need == UINT64_MAX)
+    op->need = ino->nwritten;
+  safe = all_flushed_locked (ino, op->need);
+  /* A connection lost since the look above raised op->s: begin again. */
+  if (safe && range_equal (op->sync, RANGE_ALL) && gen_pending_locked (ino, op->s))
+    safe = false;
+  if (op->sync_err) {
+    op->err = op->sync_err;
+    safe = true;
+  }
+  lock_drop (&ino->sync);
+  if (!safe)
+    flush_carriers (ino);
+  return safe;
+}
+
+/* Something was answered: who may have got what he waits for looks again. */
+void
+tokens_wake_locked (struct inode *ino)
+{
+  struct list_node *n;
+
+  list_for_each (n, &ino->tokens) {
+    struct inode_op *op = list_entry (n, struct inode_op, node);
+
+    if (op->sync_err || !range_equal (op->sync, RANGE_ALL) || !gen_pending_locked (ino, op->s))
+      op->wake (op);
+  }
+}
+
+void
+tokens_fail_locked (struct inode *ino, struct wb *wb, int err)
+{
+  struct list_node *n;
+
+  list_for_each (n, &ino->tokens) {
+    struct inode_op *op = list_entry (n, struct inode_op, node);
+
+    if (range_overlaps (wb->range, op->sync) && seq_le (wb->seq, op->s) && seq_le (op->serial, wb->serial))
+      op->sync_err = err;
+  }
+}
+
+/*----------------------------------------------------------------------*/
+/* The origin's flush. */
+
+static void
+flush_done (struct origin_req *req, int err)
+{
+  struct inode *ino = req->arg;
+  struct carrier *c = container_of (req, struct carrier, req);
+  uint32_t id = req->carrier;
+  uint64_t asked = c->asked;
+  struct list_node *n;
+
+  if (err == 0)
+    ledger_flushed (ino, id, asked);
+  else if (err != ENOTCONN)
+    ledger_flush_failed (ino, id, asked);
+
+  lock_take (&ino->sync);
+  c->flushing = false;
+  ino->nflushing--;
+  if (c->id == id) {
+    if (err != ENOTCONN && c->flushed < asked)
+      c->flushed = asked;       /* after an error: nothing of it is owed to a flush alone any more */
+    if (err && err != ENOTCONN) {
+      STAT_ADD (ino, writeback_errors, 1);
+      list_for_each (n, &ino->tokens) {
+        struct inode_op *op = list_entry (n, struct inode_op, node);
+
+        if (!op->accepted_only)
+          op->sync_err = err == ETIMEDOUT || err == ECANCELED ? EIO : err;
+      }
+      ino->retry_at_ns = clock_now (ino->env->clock) + 100 * NSEC_PER_MSEC;
+    }
+  }
+  tokens_wake_locked (ino);
+  lock_drop (&ino->sync);
+  ino->env->dirtied (ino->env->hook_arg, ino);
+}
+
+/* Send a flush on every connection that has carried something since its last one, and has none under way. */
+void
+flush_carriers (struct inode *ino)
+{
+  struct carrier *go[NCARRIERS];
+  unsigned i, n = 0;
+
+  lock_take (&ino->sync);
+  for (i = 0; i < ino->ncarriers; i++) {
+    struct carrier *c = &ino->carrier[i];
+
+    if (c->id == 0 || c->flushing || c->written <= c->flushed)
+      continue;
+    c->flushing = true;
+    c->asked = ino->nwritten;
+    ino->nflushing++;
+    list_node_init (&c->req.node);
+    c->req.cmd = ORIGIN_FLUSH;
+    c->req.prio = ORIGIN_PRIO_DEMAND;
+    c->req.flags = 0;
+    c->req.off = c->req.len = 0;
+    c->req.buf = NULL;
+    c->req.carrier = c->id;
+    c->req.done = flush_done;
+    c->req.arg = ino;
+    go[n++] = c;
+  }
+  lock_drop (&ino->sync);
+  for (i = 0; i < n; i++)
+    origin_submit (ino->origin, &go[i]->req);
+}
+
+void
+inode_flush_origin (struct inode *ino)
+{
+  flush_carriers (ino);
+}
+
+uint64_t
+inode_unstable_since (struct inode *ino)
+{
+  uint64_t ret;
+
+  lock_take (&ino->sync);
+  ret = ino->unstable_since_ns;
+  lock_drop (&ino->sync);
+  return ret;
+}
+
+/*----------------------------------------------------------------------*/
+/* For the owner of the hooks. */
+
+uint32_t
+inode_seq_now (struct inode *ino)
+{
+  uint32_t seq;
+
+  lock_take (&ino->sync);
+  seq = ino->seq;
+  lock_drop (&ino->sync);
+  return seq;
+}
+
+bool
+inode_seq_older (struct inode *ino, uint64_t born_ns, uint32_t *seq)
+{
+  bool found = false;
+  unsigned i;
+
+  lock_take (&ino->sync);
+  for (i = 0; i < ino->ngens; i++) {
+    struct gen *g = &ino->gen[(ino->gen_first + i) % NGENS];
+
+    if (g->pending && g->born_ns <= born_ns) {
+      *seq = g->hi;
+      found = true;
+    }
+  }
+  lock_drop (&ino->sync);
+  return found;
+}
+
+void
+inode_seq_tick (struct inode *ino, uint64_t born_ns)
+{
+  struct gen *g;
+
+  lock_take (&ino->sync);
+  g = &ino->gen[(ino->gen_first + ino->ngens - 1) % NGENS];
+  if (g->pending && g->born_ns <= born_ns && ino->ngens < NGENS / 2)
+    gen_close_locked (ino);
+  lock_drop (&ino->sync);
+}
+
+uint64_t
+inode_retry_at (struct inode *ino)
+{
+  uint64_t ret;
+
+  lock_take (&ino->sync);
+  ret = ino->retry_at_ns;
+  lock_drop (&ino->sync);
+  return ret;
+}
+
+struct inode_dirty
+inode_get_dirty (struct inode *ino)
+{
+  struct inode_dirty d;
+
+  lock_take (&ino->sync);
+  d.dirty = ino->bytes[WB_DIRTY] + ino->zbytes[WB_DIRTY];
+  d.writing = ino->bytes[WB_WRITING] + ino->zbytes[WB_WRITING];
+  d.unstable = ino->bytes[WB_UNSTABLE] + ino->zbytes[WB_UNSTABLE];
+  lock_drop (&ino->sync);
+  return d;
+}
+
+uint64_t
+inode_writes_seen (struct inode *ino)
+{
+  uint64_t ret;
+
+  lock_take (&ino->sync);
+  ret = ino->writes_seen;
+  lock_drop (&ino->sync);
+  return ret;
+}
+
+bool
+inode_wants_cleaning (struct inode *ino)
+{
+  bool ret;
+
+  lock_take (&ino->sync);
+  ret = ino->want_cleaning = !list_is_empty (&ino->dirty_waiters);
+  lock_drop (&ino->sync);
+  return ret;
+}
+
+/* Keep requests under way for the tokens that wait: called when one was answered. */
+void
+inode_pump (struct inode *ino)
+{
+  struct wb_ask ask = { .limit = RANGE_ALL, .prio = ORIGIN_PRIO_DEMAND };
+  unsigned depth = origin_depth (ino->origin);
+  bool any = false;
+  struct list_node *n;
+
+  lock_take (&ino->sync);
+  list_for_each (n, &ino->tokens) {
+    struct inode_op *op = list_entry (n, struct inode_op, node);
+
+    if (op->sync_err || !range_equal (op->sync, RANGE_ALL) || !gen_pending_locked (ino, op->s))
+      continue;
+    if (!any || seq_le (ask.seq, op->s))
+      ask.seq = op->s;
+    any = true;
+  }
+  ask.max = ino->nwbs < depth ? depth - ino->nwbs : 0;
+  lock_drop (&ino->sync);
+  if (any && ask.max)
+    wb_start (ino, &ask, NULL);
+}

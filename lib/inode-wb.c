@@ -1,0 +1,595 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-wb - how what is newer goes to the origin.
+ *
+ * A write request (struct wb, from a pool filled at start: a flush needs no memory) takes a run of
+ * DIRTY bytes of one MiB, or a zero or trim range, marks it WRITING and travels.  Its bytes do not change
+ * meanwhile: it holds a reference on each frame, and a write to such a page goes to a copy (D5); or it travels as a copy
+ * itself.  At most one request a byte is under way (N-21): what overlaps one waits for its answer.
+ *
+ *      DIRTY --wb_start--> WRITING --answered--> UNSTABLE --flush on that carrier--> CLEAN
+ *        ^                    |                     |
+ *        +--- failed, lost ---+------ lost ---------+
+ *
+ * Every write-like request passes wb_gate between its choice and its submission (architecture, 6.2).
+ *
+ * Threads  wb_start from any, with no lock held; answers come from the origin.
+ * Cost     a request is found by going over its stripe's dirty segments from where the last one ended.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "inode-priv.h"
+
+/* nbdkit before 1.44 leaves old bytes behind in some zero requests above 64 MiB (its own fallback); half of that is
+ * far enough away.  A trim may be long: it is one call to the file system.
+ */
+#define ZERO_MAX ((uint64_t) 32 << 20)
+#define TRIM_MAX ((uint64_t) 1 << 30)
+
+static struct wb *
+wb_get (struct inode_env *env)
+{
+  struct wb *wb;
+
+  lock_take (&env->wb_lock);
+  wb = list_entry (list_pop_front (&env->wb_free), struct wb, node);
+  if (wb)
+    env->wb_nfree--;
+  lock_drop (&env->wb_lock);
+  return wb;
+}
+
+static void
+wb_put (struct inode_env *env, struct wb *wb)
+{
+  lock_take (&env->wb_lock);
+  list_push_front (&env->wb_free, &wb->node);
+  env->wb_nfree++;
+  lock_drop (&env->wb_lock);
+}
+
+static bool
+overlaps_locked (struct inode *ino, struct range r)
+{
+  struct list_node *n;
+
+  list_for_each (n, &ino->wbs)
+    if (range_overlaps (list_entry (n, struct wb, node)->range, r))
+      return true;
+  return false;
+}
+
+/* Later: an ordered tier may answer "not yet" here, with no lock held.  Today everything goes. */
+static bool
+wb_gate (struct wb *wb)
+{
+  (void) wb;
+  return true;
+}
+
+static void
+wb_register_locked (struct inode *ino, struct wb *wb, enum wb_kind kind, struct range r)
+{
+  wb->ino = ino;
+  wb->kind = kind;
+  wb->range = r;
+  wb->id = ino->wb_next_id++;
+  wb->serial = ino->wb_serial++;
+  wb->bounce = NULL;
+  wb->nframes = 0;
+  wb->rmw = wb->rmw_read = false;
+  wb->as_data = false;
+  wb->counted = 0;
+  wb->seq = ino->seq;
+  list_push_back (&ino->wbs, &wb->node);
+  ino->nwbs++;
+  if (ino->nwbs == 1)
+    throttle_busy (&ino->throttle, true, clock_now (ino->env->clock));
+}
+
+/*----------------------------------------------------------------------*/
+/* Data. */
+
+/* A DIRTY run around seg, cut to limit, to one MiB and to the largest request; whole blocks of the origin. */
+static struct range
+data_run (struct inode *ino, struct stripe *st, struct range seg, const struct wb_ask *ask)
+{
+  uint64_t mask = (uint64_t) ino->block_min - 1;
+  struct range r = range_intersect (seg, ask->limit), next;
+  struct dirty_value v;
+
+  r = stripe_part (r);
+  if (r.end - r.start > ino->data_max)
+    r.end = r.start + ino->data_max;
+  r.start &= ~mask;
+  while (r.end - r.start < ino->data_max && (r.end & (STRIPE_LEN - 1)) != 0
+         && dirtyset_find (&st->dirty, r.end, &next, &v) && v.state == WB_DIRTY) {
+    r.end = range_intersect (next, ask->limit).end;
+    if (r.end <= next.start || r.end > r.start + ino->data_max || ask->limit.end < next.end)
+      break;
+  }
+  if (r.end > stripe_part (r).end)
+    r.end = stripe_part (r).end;
+  if (r.end > r.start + ino->data_max)
+    r.end = r.start + ino->data_max;
+  r.end = (r.end + mask) & ~mask;
+  if (r.end > ino->size)
+    r.end = ino->size;
+  return r;
+}
+
+/* Where will the bytes be sent from: frames, if they are one run, else a copy; else only the first run. */
+static bool
+data_source (struct inode *ino, struct stripe *st, struct wb *wb, struct range *r)
+{
+  struct inode_env *env = ino->env;
+  struct range seg;
+  uint64_t mask = (uint64_t) ino->block_min - 1;
+
+  if (!rangeset_find (&st->map, r->start, &seg, &wb->frame))
+    return false;
+  if (seg.end >= r->end)
+    return true;
+  if (range_len (*r) <= bounce_size (env->bounce)) {
+    wb->bounce = bounce_take (env->bounce, true);
+    if (wb->bounce)
+      return true;
+  }
+  r->end = seg.end & ~mask;
+  return r->end > r->start;
+}
+
+/* The origin takes whole blocks and some of this one is not here: it is read, ours laid over it, and written, in
+ * a buffer of the flush path's, so that no frame is needed (CON-6).  Of a run only its first part that fits.
+ */
+static bool
+rmw_source (struct inode *ino, struct range seg, struct wb *wb, struct range *r)
+{
+  uint64_t mask = (uint64_t) ino->block_min - 1, most = bounce_size (ino->env->bounce) & ~mask;
+
+  (void) seg;
+  if (r->end - r->start > most)
+    r->end = r->start + most;
+  wb->bounce = bounce_take (ino->env->bounce, true);
+  return wb->bounce != NULL;
+}
+
+enum pick { PICKED, NOTHING };
+
+/* Take what can be sent of the DIRTY segment seg.  The stripe is held exclusively. */
+static enum pick
+take_run (struct inode *ino, struct stripe *st, struct range seg, const struct wb_ask *ask, struct wb *wb)
+{
+  struct inode_env *env = ino->env;
+  struct range r = data_run (ino, st, seg, ask), gap;
+  unsigned i;
+
+  wb->bounce = NULL;
+  wb->rmw = rangeset_next_gap (&st->map, r, &gap);
+  if (wb->rmw ? !rmw_source (ino, seg, wb, &r) : !data_source (ino, st, wb, &r))
+    return NOTHING;
+  /* Hardly ever short: only a request cut out of the middle of a segment needs nodes. */
+  if (segnodes_reserve (&st->nodes, dirtyset_need (&st->dirty, dirtyset_change_inserts (&st->dirty, r))))
+    goto undo;
+  lock_take (&ino->sync);
+  if (overlaps_locked (ino, r)) {
+    lock_drop (&ino->sync);
+    goto undo;
+  }
+  {
+    void *bounce = wb->bounce;
+    bool rmw = wb->rmw;
+
+    wb_register_locked (ino, wb, WB_DATA, r);
+    wb->bounce = bounce;
+    wb->rmw = rmw;
+  }
+  if (!wb->rmw)
+    dirty_writing_locked (ino, st, wb);
+  lock_drop (&ino->sync);
+  if (!wb->bounce) {
+    wb->nframes = (unsigned) ((page_of (r.end - 1) - page_of (r.start)) >> PAGE_SHIFT) + 1;
+    for (i = 0; i < wb->nframes; i++)
+      memfile_get (env->mf, wb->frame + i);
+  }
+  st->wb_pos = r.end;
+  return PICKED;
+
+ undo:
+  if (wb->bounce)
+    bounce_give (env->bounce, wb->bounce);
+  return NOTHING;
+}
+
+/* The next run of st to send, into wb. */
+static enum pick
+pick_data (struct inode *ino, struct stripe *st, const struct wb_ask *ask, struct wb *wb)
+{
+  bool whole = range_equal (ask->limit, RANGE_ALL);
+  enum pick ret = NOTHING;
+  int turn;
+
+  rwlock_take (&st->lock);
+  /* From where the last one ended, then from the start: a one-way elevator. */
+  for (turn = whole && st->wb_pos ? 0 : 1; turn < 2 && ret != PICKED; turn++) {
+    uint64_t from = whole ? turn == 0 ? st->wb_pos : 0 : ask->limit.start;
+    struct range seg;
+    struct dirty_value v;
+
+    while (ret != PICKED
+           && dirtyset_next (&st->dirty, from, WB_BIT (WB_DIRTY), ask->seq, &seg, &v)
+           && seg.start < ask->limit.end) {
+      ret = take_run (ino, st, seg, ask, wb);
+      from = seg.end;
+    }
+  }
+  rwlock_drop (&st->lock);
+  return ret;
+}
+
+/* The bytes of a request that travels as a copy.  It is marked WRITING already; whatever is written over it from now on is
+ * DIRTY again and sent again, so a mixture does no harm, and each page is of one moment.
+ */
+static void
+copy_out (struct inode *ino, struct stripe *st, struct wb *wb)
+{
+  uint64_t pos = wb->range.start;
+
+  while (pos < wb->range.end) {
+    uint64_t stop = page_of (pos) + ((uint64_t) 64 << 10);
+
+    if (stop > wb->range.end)
+      stop = wb->range.end;
+    rwlock_take_shared (&st->lock);
+    while (pos < stop) {
+      struct range piece;
+      uint32_t frame;
+      uint8_t *to = (uint8_t *) wb->bounce + (pos - wb->range.start);
+
+      if (!rangeset_next (&st->map, (struct range) { pos, stop }, &piece, &frame)) {
+        if (!wb->rmw)
+          memset (to, 0, stop - pos);   /* zeroed or trimmed just now */
+        pos = stop;
+        break;
+      }
+      if (!wb->rmw)
+        memset (to, 0, piece.start - pos);
+      memcpy (to + (piece.start - pos),
+              memfile_addr (ino->env->mf, frame) + (piece.start & (PAGE_SIZE - 1)), range_len (piece));
+      pos = piece.end;
+    }
+    rwlock_drop (&st->lock);
+  }
+}
+
+/*----------------------------------------------------------------------*/
+/* Zeros and trims. */
+
+static enum pick
+pick_zero (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
+{
+  uint64_t from = ask->limit.start;
+  enum pick ret = NOTHING;
+  struct zero_value v;
+  struct range r;
+
+  if (atomic_load (&ino->nzeros) == 0)
+    return NOTHING;
+  rwlock_take (&ino->zlock);
+  while (ret == NOTHING
+         && zeroset_next (&ino->zeros, from, WB_BIT (WB_DIRTY), ask->seq, &r, &v)
+         && r.start < ask->limit.end) {
+    bool as_data = v.kind == ZERO_ZERO && !ino->can_zero;
+    uint64_t max = as_data ? ino->data_max : v.kind == ZERO_TRIM ? TRIM_MAX : ZERO_MAX;
+
+    from = r.end;
+    r = range_intersect (r, ask->limit);
+    /* Zero ranges are whole units and are sent so. */
+    r.start &= ~(ino->unit - 1);
+    r.end = r.end == ino->size ? r.end : (r.end + ino->unit - 1) & ~(ino->unit - 1);
+    if (r.end > ino->size)
+      r.end = ino->size;
+    if (r.end - r.start > max) {
+      r.end = (r.start + max) & ~(ino->unit - 1);
+      from = r.end;
+    }
+    if (segnodes_reserve (&ino->znodes, zeroset_need (&ino->zeros, zeroset_change_inserts (&ino->zeros, r))))
+      continue;
+    lock_take (&ino->sync);
+    if (!overlaps_locked (ino, r)) {
+      wb_register_locked (ino, wb, v.kind == ZERO_TRIM ? WB_TRIM : WB_ZERO, r);
+      wb->may_trim = v.may_trim;
+      wb->as_data = as_data;
+      zero_writing_locked (ino, wb);
+      ret = PICKED;
+    }
+    lock_drop (&ino->sync);
+  }
+  rwlock_drop (&ino->zlock);
+  return ret;
+}
+
+/*----------------------------------------------------------------------*/
+/* The answer. */
+
+/* A trim is a wish and a zero has another way: these answers are no failures (nbd.B-56, nbd.B-57). */
+static int
+forgive (struct inode *ino, struct wb *wb, int err)
+{
+  if (wb->kind == WB_TRIM && (err == EINVAL || err == ENOTSUP))
+    return 0;
+  if (wb->kind == WB_ZERO && !wb->as_data && (err == EINVAL || err == ENOTSUP || err == EOVERFLOW)) {
+    ino->can_zero = false;      /* from now on as data; this one again */
+    return ENOTCONN;
+  }
+  return err;
+}
+
+static void
+note_failure_locked (struct inode *ino, struct wb *wb, int err)
+{
+  uint64_t back_off = 100 * NSEC_PER_MSEC;
+
+  ledger_wb_failed_locked (ino);
+  if (err == ENOTCONN)
+    return;                     /* unknown: written again as soon as there is a connection */
+  STAT_ADD (ino, writeback_errors, 1);
+  atomic_store (&ino->wb_err, err);
+  back_off <<= ino->failures < 8 ? ino->failures : 8;
+  ino->failures++;
+  ino->retry_at_ns = clock_now (ino->env->clock) + back_off;
+  tokens_fail_locked (ino, wb, err == ETIMEDOUT || err == ECANCELED ? EIO : err);
+  dirty_waiters_wake_locked (ino);
+}
+
+static void wb_submit (struct inode *, const struct wb_ask *, struct wb *);
+
+/* The rest of the blocks came.  What is DIRTY in them travels now, if it still is; what is here goes over what came. */
+static bool
+rmw_go_on (struct inode *ino, struct stripe *st, struct wb *wb)
+{
+  bool dirty;
+
+  rwlock_take (&st->lock);
+  dirty = dirtyset_overlaps (&st->dirty, wb->range, WB_BIT (WB_DIRTY))
+          && segnodes_reserve (&st->nodes,
+                               dirtyset_need (&st->dirty, dirtyset_change_inserts (&st->dirty, wb->range))) == 0;
+  if (dirty) {
+    lock_take (&ino->sync);
+    dirty_writing_locked (ino, st, wb);
+    lock_drop (&ino->sync);
+  }
+  rwlock_drop (&st->lock);
+  return dirty;
+}
+
+static void wb_end (struct wb *, int err);
+
+static void
+rmw_read_done (struct origin_req *req, int err)
+{
+  struct wb *wb = req->arg;
+  struct inode *ino = wb->ino;
+  struct wb_ask ask = { .prio = ORIGIN_PRIO_WRITEBACK, .fua = wb->fua };
+
+  if (!err && rmw_go_on (ino, inode_stripe (ino, wb->range.start), wb)) {
+    ask.prio = req->prio;
+    wb->rmw_read = true;
+    wb_submit (ino, &ask, wb);
+  }
+  else
+    wb_end (wb, err);
+}
+
+static void
+wb_done (struct origin_req *req, int err)
+{
+  struct wb *wb = req->arg;
+  struct inode *ino = wb->ino;
+  struct inode_env *env = ino->env;
+  struct stripe *st = inode_stripe (ino, wb->range.start);
+  uint32_t carrier;
+  bool durable;
+
+  err = forgive (ino, wb, err);
+  carrier = err ? 0 : req->carrier ? req->carrier : 1;
+  /* D4: an origin without flush has accepted it, and that is all one can have. */
+  durable = !err && ((req->flags & ORIGIN_FUA) || !ino->can_flush);
+
+  lock_take (&ino->sync);
+  if (!err) {
+    /* A new carrier begins with all before this request behind it. */
+    struct carrier *c = durable ? NULL : carrier_get_locked (ino, carrier);
+
+    ino->nwritten++;
+    if (c)
+      c->written = ino->nwritten;
+    ino->failures = 0;
+    ino->retry_at_ns = 0;
+    atomic_store (&ino->wb_err, 0);
+    throttle_cleaned (&ino->throttle, wb->kind == WB_DATA ? range_len (wb->range) : 64,
+                      clock_now (env->clock));
+  }
+  lock_drop (&ino->sync);
+
+  if (wb->kind == WB_DATA) {
+    rwlock_take (&st->lock);
+    dirty_wb_answered (ino, st, wb, carrier, durable);
+    rwlock_drop (&st->lock);
+  }
+  else {
+    rwlock_take (&ino->zlock);
+    zero_wb_answered (ino, wb, carrier, durable);
+    rwlock_drop (&ino->zlock);
+  }
+  wb_end (wb, err);
+}
+
+/* The request is over: its books are closed, who waits is told, the next ones go. */
+static void
+wb_end (struct wb *wb, int err)
+{
+  struct inode *ino = wb->ino;
+  struct inode_env *env = ino->env;
+  uint32_t frames[STRIPE_PAGES + 1];
+  unsigned i;
+
+  lock_take (&ino->sync);
+  if (err)
+    note_failure_locked (ino, wb, err);
+  if (wb->counted)
+    gen_add_locked (ino, wb->seq, -(int64_t) wb->counted);
+  list_remove (&wb->node);
+  if (--ino->nwbs == 0)
+    throttle_busy (&ino->throttle, false, clock_now (env->clock));
+  gen_settle_locked (ino);
+  tokens_wake_locked (ino);
+  lock_drop (&ino->sync);
+
+  if (wb->bounce)
+    bounce_give (env->bounce, wb->bounce);
+  for (i = 0; i < wb->nframes; i++)
+    frames[i] = wb->frame + i;
+  if (wb->nframes)
+    memfile_put_many (env->mf, frames, wb->nframes);
+  wb_put (env, wb);
+  inode_env_wake_memory (env);
+  inode_pump (ino);
+  env->dirtied (env->hook_arg, ino);
+}
+
+/*----------------------------------------------------------------------*/
+
+static void
+wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
+{
+  struct inode_env *env = ino->env;
+  struct origin_req *req = &wb->req;
+
+  req->prio = ask->prio;
+  req->flags = ask->fua && ino->can_fua ? ORIGIN_FUA : 0;
+  req->off = wb->range.start;
+  req->len = range_len (wb->range);
+  req->done = wb_done;
+  req->arg = wb;
+  req->carrier = 0;
+  wb->fua = ask->fua;
+  if (wb->rmw && !wb->rmw_read) {
+    req->cmd = ORIGIN_READ;
+    req->flags = 0;
+    req->buf = wb->bounce;
+    req->done = rmw_read_done;
+    origin_submit (ino->origin, req);
+    return;
+  }
+  switch (wb->kind) {
+  case WB_DATA:
+    req->cmd = ORIGIN_WRITE;
+    if (wb->bounce) {
+      copy_out (ino, inode_stripe (ino, req->off), wb);
+      req->buf = wb->bounce;
+    }
+    else
+      req->buf = memfile_addr (env->mf, wb->frame) + (req->off & (PAGE_SIZE - 1));
+    break;
+  case WB_ZERO:
+    req->cmd = wb->as_data ? ORIGIN_WRITE : ORIGIN_ZERO;
+    req->buf = env->zeros;
+    if (!wb->as_data && !wb->may_trim)
+      req->flags |= ORIGIN_NO_HOLE;
+    break;
+  case WB_TRIM:
+    req->cmd = ORIGIN_TRIM;
+    req->buf = NULL;
+    break;
+  }
+  STAT_ADD (ino, writeback_bytes, req->len);
+  origin_submit (ino->origin, req);
+}
+
+/* What limit has in it, request after request. */
+static enum pick
+pick (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
+{
+  enum pick ret = pick_zero (ino, ask, wb);
+  uint64_t stripes, pos;
+  unsigned i;
+
+  if (ret == PICKED)
+    return ret;
+  lock_take (&ino->sync);
+  stripes = ino->dirty_stripes;
+  i = ino->wb_stripe;
+  lock_drop (&ino->sync);
+  if (stripes == 0)
+    return NOTHING;
+  if (range_equal (ask->limit, RANGE_ALL)) {
+    unsigned k;
+
+    for (k = 0; k < NSTRIPES && ret != PICKED; k++) {
+      unsigned s = (i + k) % NSTRIPES;
+
+      if (!(stripes >> s & 1))
+        continue;
+      ret = pick_data (ino, &ino->stripe[s], ask, wb);
+      if (ret == PICKED) {
+        lock_take (&ino->sync);
+        ino->wb_stripe = s;
+        lock_drop (&ino->sync);
+      }
+    }
+  }
+  else
+    for (pos = ask->limit.start; pos < ask->limit.end && ret != PICKED; ) {
+      struct wb_ask part = *ask;
+
+      part.limit = stripe_part ((struct range) { pos, ask->limit.end });
+      ret = pick_data (ino, inode_stripe (ino, pos), &part, wb);
+      pos = part.limit.end;
+    }
+  return ret;
+}
+
+unsigned
+wb_start (struct inode *ino, const struct wb_ask *ask, uint64_t *taken)
+{
+  struct inode_env *env = ino->env;
+  unsigned n;
+
+  lock_assert_none_held ();
+  if (taken)
+    *taken = 0;
+  for (n = 0; n < ask->max; n++) {
+    struct wb *wb = wb_get (env);
+
+    if (!wb)
+      break;                    /* an answer brings one back, and pumps */
+    if (pick (ino, ask, wb) != PICKED || !wb_gate (wb)) {
+      wb_put (env, wb);
+      break;
+    }
+    if (taken)
+      *taken += range_len (range_intersect (wb->range, ask->limit));
+    wb_submit (ino, ask, wb);
+  }
+  return n;
+}
+
+unsigned
+inode_write_some (struct inode *ino, uint32_t seq, unsigned max)
+{
+  struct wb_ask ask = { .limit = RANGE_ALL, .seq = seq, .max = max, .prio = ORIGIN_PRIO_WRITEBACK };
+  unsigned depth = origin_depth (ino->origin), room;
+
+  depth -= depth / 4;
+  lock_take (&ino->sync);
+  room = ino->nwbs < depth ? depth - ino->nwbs : 0;
+  lock_drop (&ino->sync);
+  if (ask.max > room)
+    ask.max = room;
+  return ask.max ? wb_start (ino, &ask, NULL) : 0;
+}

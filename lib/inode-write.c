@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-write - bytes become newer than the origin.
+ *
+ * A write never asks the origin for anything (D2): pages that are not there get a new frame and are valid in
+ * the written bytes only.  Stages of an op:
+ *
+ *   ADMIT   wait while too much is dirty; be slowed as throttle says (D3, D13)
+ *   COPY    a piece of one MiB after the other, in as many frames as can be had
+ *   SAFE    FUA and writethrough: until the bytes are where they must be (D1)
+ *
+ * New frames are filled before the stripe is locked, and go into the map as one segment.  A page that is there
+ * is overwritten in place, one page a hold; one that is being sent from, or read into somebody's
+ * hands, is replaced by a copy (D5): a frame with more than one reference is not written.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "inode-priv.h"
+
+enum { STAGE_ADMIT, STAGE_DELAY, STAGE_COPY, STAGE_SAFE };
+
+/* One turn: pages [first, first + n) of one MiB, the frames for those that need one. */
+struct turn {
+  struct inode_op *op;
+  struct inode *ino;
+  struct stripe *st;
+  struct range r;               /* what of the request this turn copies */
+  uint32_t frames[STRIPE_PAGES];
+  unsigned nframes, used;       /* frames[used..nframes) are not in the map yet */
+  bool filled;                  /* frames hold the request's bytes for pages in order */
+  bool progress;                /* zeros beside the request became data */
+  uint64_t want_rest;           /* a page with too many fragments, + 1 */
+};
+
+static const uint8_t *
+source (struct turn *t, uint64_t off)
+{
+  return t->op->buf + (off - t->op->range.start);
+}
+
+/* The part of the request in the page at pgoff. */
+static struct range
+in_page (struct turn *t, uint64_t pgoff)
+{
+  return range_intersect (t->r, (struct range) { pgoff, pgoff + PAGE_SIZE });
+}
+
+/*----------------------------------------------------------------------*/
+
+static bool
+admit (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  struct inode_env *env = ino->env;
+  uint64_t len = range_len (op->range), delay = 0;
+  struct throttle_load load = { .writers = 1 };
+  bool blocked;
+  int err = 0;
+
+  lock_take (&ino->sync);
+  load.own = ino->charged;
+  load.total = atomic_load_explicit (&env->dirty_total, memory_order_relaxed);
+  blocked = throttle_must_block (&ino->throttle, &load, len);
+  if (op->on == &ino->dirty_waiters && (!blocked || ino->wb_err)) {
+    list_remove (&op->node);
+    op->on = NULL;
+  }
+  if (blocked && ino->wb_err) {
+    /* D15: nothing gets cleaned any more; what was accepted is kept. */
+    err = EIO;
+  }
+  else if (blocked) {
+    if (!op->on) {
+      op->on = &ino->dirty_waiters;
+      list_push_back (&ino->dirty_waiters, &op->node);
+    }
+    ino->want_cleaning = true;
+    /* Other inodes' dirt counts too, and they do not know us. */
+    op->wake_at_ns = clock_now (env->clock) + 50 * NSEC_PER_MSEC;
+  }
+  else
+    delay = throttle_delay (&ino->throttle, &load, len, clock_now (env->clock));
+  lock_drop (&ino->sync);
+  if (err) {
+    op->err = err;
+    return false;
+  }
+  if (blocked) {
+    env->dirtied (env->hook_arg, ino);
+    return false;
+  }
+  op->stage = STAGE_COPY;
+  if (delay) {
+    STAT_ADD (ino, throttled_ms, delay / NSEC_PER_MSEC);
+    op->delay_until_ns = clock_now (env->clock) + delay;
+    op->stage = STAGE_DELAY;
+  }
+  return true;
+}
+
+/* How many pages of t->r need a frame?  A hint, for the lock is let go again. */
+static unsigned
+frames_wanted (struct turn *t)
+{
+  unsigned n = 0;
+  uint64_t off;
+
+  rwlock_take_shared (&t->st->lock);
+  for (off = page_of (t->r.start); off < t->r.end; off += PAGE_SIZE) {
+    uint32_t frame;
+
+    if (!rangeset_page_frame (&t->st->map, off, &frame)
+        || frame_refs (memfile_frame (t->ino->env->mf, frame)) > 1)
+      n++;
+  }
+  rwlock_drop (&t->st->lock);
+  return n;
+}
+
+static void
+new_owner (struct turn *t, uint32_t frame, uint64_t pgoff)
+{
+  atomic_store (&memfile_frame (t->ino->env->mf, frame)->owner, frame_owner (t->ino->id, pgoff >> PAGE_SHIFT));
+}
+
+static void
+evict_insert_run (struct turn *t, uint32_t frame, uint64_t pgoff, unsigned n)
+{
+  struct inode_env *env = t->ino->env;
+  unsigned i;
+
+  lock_take (&env->evict_lock);
+  for (i = 0; i < n; i++)
+    evict_insert (env->evict, frame + i, evict_key (t->ino->id, (pgoff >> PAGE_SHIFT) + i), 0);
+  lock_drop (&env->evict_lock);
+}
+
+/* r, with spare nodes seen to, is data and newer than the origin. */
+static void
+mark (struct turn *t, struct range r)
+{
+  struct inode *ino = t->ino;
+  uint32_t oldest = 0;
+
+  if (atomic_load_explicit (&ino->nzeros, memory_order_relaxed)) {
+    rwlock_take (&ino->zlock);
+    oldest = zero_punch (ino, r);
+    rwlock_drop (&ino->zlock);
+  }
+  dirty_mark (ino, t->st, r, oldest);
+}
+
+static int
+nodes (struct turn *t, uint32_t map_inserts, struct range r)
+{
+  int err = stripe_nodes (t->ino, t->st, map_inserts, dirtyset_mark_inserts (&t->st->dirty, r));
+
+  if (err == 0 && atomic_load_explicit (&t->ino->nzeros, memory_order_relaxed))
+    err = zeros_nodes (t->ino, t->st, 2);
+  return err;
+}
+
+/* Pages from off on that are not there: the frames that already hold their bytes go in as one segment.
+ * Returns 0 and *next; ENOBUFS: no frame left; EAGAIN: look again; ENOMEM.
+ */
+static int
+put_new (struct turn *t, uint64_t off, uint64_t *next)
+{
+  uint32_t first, frame;
+  struct range r;
+  unsigned n;
+  int err;
+
+  if (t->used == t->nframes)
+    return ENOBUFS;
+  err = nodes (t, 1, (struct range) { in_page (t, off).start, t->r.end });
+  if (err)
+    return err;
+  first = t->frames[t->used];
+  r = in_page (t, off);
+  for (n = 0; ; ) {
+    uint64_t pgoff = off + ((uint64_t) n << PAGE_SHIFT);
+
+    memcpy (memfile_addr (t->ino->env->mf, first + n) + (in_page (t, pgoff).start - pgoff),
+            source (t, in_page (t, pgoff).start),
+            t->filled ? 0 : range_len (in_page (t, pgoff)));
+    new_owner (t, first + n, pgoff);
+    r.end = in_page (t, pgoff).end;
+    n++;
+    if (r.end == t->r.end || t->used + n == t->nframes || t->frames[t->used + n] != first + n
+        || rangeset_page_frame (&t->st->map, pgoff + PAGE_SIZE, &frame))
+      break;
+    if (!t->filled)
+      break;                    /* copied under the lock: one page a hold */
+  }
+  rangeset_add (&t->st->map, r, first);
+  evict_insert_run (t, first, off, n);
+  t->used += n;
+  mark (t, r);
+  *next = r.end;
+  return 0;
+}
+
+/* The page at off is there in frame: write into it, or into a copy. */
+static int
+put_over (struct turn *t, uint64_t off, uint32_t frame, uint64_t *next)
+{
+  struct inode_env *env = t->ino->env;
+  struct range r = in_page (t, off), gap;
+  uint32_t frags = rangeset_page_fragments (&t->st->map, off);
+  bool copy = frame_refs (memfile_frame (env->mf, frame)) > 1;
+  int err;
+
+  t->filled = false;            /* this page was thought new: frames and pages are out of step */
+  if (copy && t->used == t->nframes)
+    return ENOBUFS;
+  err = nodes (t, frags + 1 + (copy ? 2 : 0), r);
+  if (err)
+    return err;
+  if (copy) {
+    /* From the end: the front ones may already hold bytes of pages to come. */
+    uint32_t ours = t->frames[--t->nframes];
+
+    memcpy (memfile_addr (env->mf, ours), memfile_addr (env->mf, frame), PAGE_SIZE);
+    new_owner (t, ours, off);
+    rangeset_set_frame (&t->st->map, off, ours);
+    lock_take (&env->evict_lock);
+    evict_forget (env->evict, frame);
+    evict_insert (env->evict, ours, evict_key (t->ino->id, off >> PAGE_SHIFT), 0);
+    lock_drop (&env->evict_lock);
+    memfile_put (env->mf, frame);
+    frame = ours;
+  }
+  memcpy (memfile_addr (env->mf, frame) + (r.start - off), source (t, r.start), range_len (r));
+  while (rangeset_next_gap (&t->st->map, r, &gap))
+    rangeset_add (&t->st->map, gap, frame);
+  evict_touch (env->evict, frame);
+  mark (t, r);
+  if (rangeset_page_fragments (&t->st->map, off) > 8)
+    t->want_rest = off + 1;     /* D2: too many pieces, have it whole */
+  *next = r.end;
+  return 0;
+}
+
+/* The unit (page, or block of the origin) at which the request begins or ends is zeros without a frame, and
+ * the request covers it in part: it becomes data, so that zero ranges stay whole units.  1: done some, look
+ * again; 0: nothing to do; else as put_new, negative.
+ */
+static int
+materialise (struct turn *t, uint64_t at)
+{
+  struct inode *ino = t->ino;
+  struct range u = { at & ~(ino->unit - 1), (at & ~(ino->unit - 1)) + ino->unit }, z;
+  struct zero_value v;
+  uint64_t pgoff;
+  uint32_t frame;
+  bool found;
+  int err;
+
+  if (u.end > ino->size)
+    u.end = ino->size;
+  if (t->op->range.start <= u.start && u.end <= t->op->range.end)
+    return 0;
+  rwlock_take_shared (&ino->zlock);
+  found = zeroset_next_piece (&ino->zeros, u, &z, &v);
+  rwlock_drop (&ino->zlock);
+  if (!found)
+    return 0;
+  pgoff = page_of (z.start);
+  if (z.end > pgoff + PAGE_SIZE)
+    z.end = pgoff + PAGE_SIZE;
+  if (!rangeset_page_frame (&t->st->map, pgoff, &frame)) {
+    if (t->used == t->nframes)
+      return -ENOBUFS;
+    err = nodes (t, 1, z);
+    if (err)
+      return -err;
+    frame = t->frames[--t->nframes];
+    t->filled = false;
+    new_owner (t, frame, pgoff);
+    evict_insert_run (t, frame, pgoff, 1);
+  }
+  else {
+    err = nodes (t, 1, z);
+    if (err)
+      return -err;
+  }
+  memset (memfile_addr (ino->env->mf, frame) + (z.start - pgoff), 0, range_len (z));
+  rangeset_add (&t->st->map, z, frame);
+  mark (t, z);
+  return 1;
+}
+
+/* Copy the turn's pages.  Takes and leaves the stripe unlocked.  How far it came: t->op->pos. */
+static int
+copy_turn (struct turn *t)
+{
+  struct stripe *st = t->st;
+  int err = 0;
+
+  while (t->op->pos < t->r.end) {
+    uint64_t off = page_of (t->op->pos), next = t->op->pos;
+    uint32_t frame;
+
+    rwlock_take (&st->lock);
+    if (atomic_load_explicit (&t->ino->nzeros, memory_order_relaxed)) {
+      err = materialise (t, t->r.start);
+      if (err == 0)
+        err = materialise (t, t->r.end - 1);
+      if (err != 0) {
+        rwlock_drop (&st->lock);
+        t->progress |= err == 1;
+        if (err == 1 || err == -EAGAIN)
+          continue;
+        return -err;
+      }
+    }
+    if (rangeset_page_frame (&st->map, off, &frame))
+      err = put_over (t, off, frame, &next);
+    else
+      err = put_new (t, off, &next);
+    rwlock_drop (&st->lock);
+    if (err == EAGAIN)
+      continue;
+    if (err)
+      return err;
+    t->op->pos = next;
+  }
+  return 0;
+}
+
+/* Bytes of pages that are not there go into their frames before anything is locked.  Only where all of the turn is new:
+ * then frame i belongs to page i.
+ */
+static void
+fill_frames (struct turn *t, unsigned npages)
+{
+  unsigned i;
+
+  t->filled = true;
+  for (i = 0; i < npages; i++) {
+    uint64_t pgoff = page_of (t->r.start) + ((uint64_t) i << PAGE_SHIFT);
+    struct range r = in_page (t, pgoff);
+
+    memcpy (memfile_addr (t->ino->env->mf, t->frames[i]) + (r.start - pgoff), source (t, r.start), range_len (r));
+  }
+}
+
+/* One turn: as much of one MiB as there are frames for.  EAGAIN: not one frame. */
+static int
+write_turn (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  struct inode_env *env = ino->env;
+  struct turn t = { .op = op, .ino = ino };
+  unsigned npages, counted, want;
+  uint64_t before = op->pos;
+  int err;
+
+  t.r = stripe_part ((struct range) { op->pos, op->range.end });
+  t.st = inode_stripe (ino, op->pos);
+  npages = (unsigned) ((t.r.end - page_of (t.r.start) + PAGE_SIZE - 1) >> PAGE_SHIFT);
+  counted = frames_wanted (&t);
+  want = counted > op->min_frames ? counted : op->min_frames;
+  if (want)
+    t.nframes = env_alloc_frames (env, want, t.frames);
+  if (counted == npages && t.nframes > 0 && t.nframes < npages) {
+    npages = counted = t.nframes;
+    t.r.end = page_of (t.r.start) + ((uint64_t) npages << PAGE_SHIFT);
+  }
+  if (counted == npages && t.nframes >= npages)
+    fill_frames (&t, npages);
+  err = copy_turn (&t);
+  if (err == ENOBUFS) {
+    if (op->pos > before || t.progress)
+      err = 0;
+    else if (want && t.nframes == 0)
+      err = EAGAIN;
+    else {
+      /* A page went, or is in flight, since the frames were counted; or zeros beside the request
+       * become data.
+       */
+      op->min_frames = 2 + (unsigned) (ino->unit >> PAGE_SHIFT);
+      err = 0;
+    }
+  }
+  else if (err == 0)
+    op->min_frames = 0;
+  env_free_frames (env, t.frames + t.used, t.nframes - t.used);
+  if (t.want_rest)
+    inode_prefetch (ino, (struct range) { t.want_rest - 1, t.want_rest - 1 + PAGE_SIZE }, false);
+  return err;
+}
+
+/* Writethrough failed: what was clean before is unknown now, and goes (D1). */
+static void
+drop_unwritten (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  uint64_t pos = op->range.start;
+
+  while (pos < op->range.end) {
+    struct range part = stripe_part ((struct range) { pos, op->range.end }), seg;
+    struct stripe *st = inode_stripe (ino, pos);
+    struct dirty_value v;
+
+    rwlock_take (&st->lock);
+    if (stripe_nodes (ino, st, 2, 2) != 0) {
+      rwlock_drop (&st->lock);
+      continue;
+    }
+    if (!dirtyset_next (&st->dirty, pos, WB_BIT (WB_DIRTY), UINT32_MAX, &seg, &v) || seg.start >= part.end)
+      pos = part.end;
+    else {
+      seg = range_intersect (seg, (struct range) { pos, part.end });
+      if (v.wt) {
+        dirty_drop (ino, st, seg);
+        map_remove (ino, st, seg);
+        fill_kill (st, seg);
+      }
+      pos = seg.end;
+    }
+    rwlock_drop (&st->lock);
+  }
+}
+
+/* Copy without admission and without making anything safe: 0, EAGAIN: no frames, or an error. */
+int
+write_pages (struct inode_op *op)
+{
+  while (op->pos < op->range.end) {
+    int err = write_turn (op);
+
+    if (err)
+      return err;
+  }
+  return 0;
+}
+
+bool
+write_run (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  int err;
+
+  if (op->stage == STAGE_ADMIT && !admit (op))
+    return op->err != 0;
+  if (op->stage == STAGE_DELAY) {
+    if (clock_now (ino->env->clock) < op->delay_until_ns) {
+      op->wake_at_ns = op->delay_until_ns;
+      return false;
+    }
+    op->stage = STAGE_COPY;
+  }
+  if (op->stage == STAGE_COPY) {
+    err = write_pages (op);
+    if (op_may_wait (op, err)) {
+      op_park_memory (op);
+      return false;
+    }
+    if (err) {
+      /* EAGAIN: everything is dirty and nothing can be cleaned (D15). */
+      op->err = err == EAGAIN ? EIO : err;
+      return true;
+    }
+    if (ino->env->mode == INODE_UNSAFE
+        || (!(op->flags & INODE_FUA) && ino->env->mode != INODE_WRITETHROUGH)) {
+      if (ino->charged > ino->env->dirty_background)
+        ino->env->dirtied (ino->env->hook_arg, ino);
+      return true;
+    }
+    op->stage = STAGE_SAFE;
+    sync_begin (op, op->range, op->flags & INODE_FUA ? INODE_FUA : INODE_ACCEPTED);
+  }
+  if (!sync_step (op))
+    return false;
+  sync_end (op);
+  if (op->err && ino->env->mode == INODE_WRITETHROUGH && op->kind == OP_WRITE)
+    drop_unwritten (op);
+  return true;
+}

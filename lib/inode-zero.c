@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * inode-zero - ranges become zeros, or nobody's business (D8, CIN-26..28).
+ *
+ * Whole units (a page, or the origin's block if that is larger) leave map and dirty set, never written
+ * back, and are remembered in ino->zeros: O(1) in memory, one stripe after the other.  What is left at the edges
+ * of a zero is written as zeros, like any write; at the edges of a trim it is left as it is (N-33).
+ *
+ * A zero that must not become a hole is forwarded before the reply (N-41); FAST and NO_HOLE together are
+ * refused before anything changes (N-42).
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "inode-priv.h"
+
+enum { STAGE_BEGIN, STAGE_HEAD, STAGE_BODY, STAGE_TAIL, STAGE_SAFE };
+
+static const uint8_t zero_block[65536];
+
+/* The whole units of r; the export's end counts as a boundary. */
+static struct range
+whole_units (struct inode *ino, struct range r)
+{
+  struct range u = { (r.start + ino->unit - 1) & ~(ino->unit - 1), r.end & ~(ino->unit - 1) };
+
+  if (r.end == ino->size)
+    u.end = r.end;
+  if (u.start >= u.end)
+    u.start = u.end = r.start;
+  return u;
+}
+
+/* Write zeros over the edge [from, to), which is shorter than a unit; from inside our own op, without its
+ * admission: a handful of bytes.
+ */
+static int
+write_edge (struct inode_op *op, uint64_t from, uint64_t to)
+{
+  struct inode_op edge;
+
+  assert (to - from <= sizeof zero_block);
+  inode_op_write (&edge, op->ino, zero_block, (struct range) { from, to }, 0);
+  return write_pages (&edge);
+}
+
+/* The units of one MiB.  0, EAGAIN: again, ENOMEM. */
+static int
+body_part (struct inode_op *op, struct range part)
+{
+  struct inode *ino = op->ino;
+  struct stripe *st = inode_stripe (ino, part.start);
+  uint32_t oldest;
+  int err;
+
+  rwlock_take (&st->lock);
+  err = stripe_nodes (ino, st, rangeset_remove_inserts (&st->map, part),
+                      dirtyset_is_empty (&st->dirty) ? 0 : 2);
+  if (!err)
+    err = zeros_nodes (ino, st, 3);
+  if (err) {
+    rwlock_drop (&st->lock);
+    return err;
+  }
+  oldest = dirty_drop (ino, st, part);
+  map_remove (ino, st, part);
+  fill_kill (st, part);
+  rwlock_take (&ino->zlock);
+  if (op->kind == OP_ZERO)
+    zero_mark (ino, part, ZERO_ZERO, op->flags & INODE_MAY_TRIM, oldest);
+  else if (ino->can_trim)
+    zero_mark (ino, part, ZERO_TRIM, false, oldest);
+  else
+    zero_punch (ino, part);     /* the origin keeps what it has */
+  rwlock_drop (&ino->zlock);
+  rwlock_drop (&st->lock);
+  return 0;
+}
+
+/* A trim that drops bytes owed to a flush that waits is owed itself; without trim at the origin nothing is
+ * sent, and what the flush finds there is bytes the sector once held (N-32).
+ */
+
+static bool
+finish (struct inode_op *op, int err)
+{
+  op->err = err;
+  inode_env_wake_memory (op->ino->env);
+  return true;
+}
+
+bool
+zero_run (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  struct range units = whole_units (ino, op->range);
+  bool hole_ok = op->kind == OP_TRIM || (op->flags & INODE_MAY_TRIM);
+  int err;
+
+  if (op->stage == STAGE_BEGIN) {
+    if (op->kind == OP_ZERO && (op->flags & INODE_FAST) && !hole_ok)
+      return finish (op, ENOTSUP);
+    op->stage = op->kind == OP_ZERO ? STAGE_HEAD : STAGE_BODY;
+    op->pos = units.start;
+  }
+  while (op->stage == STAGE_HEAD || op->stage == STAGE_TAIL) {
+    uint64_t from = op->stage == STAGE_HEAD ? op->range.start : units.end;
+    uint64_t to = op->stage == STAGE_HEAD ? units.start : op->range.end;
+
+    /* No whole unit at all: everything is head. */
+    if (range_is_empty (units)) {
+      from = op->stage == STAGE_HEAD ? op->range.start : op->range.end;
+      to = op->range.end;
+    }
+    while (from < to) {
+      uint64_t end = to - from > sizeof zero_block ? from + sizeof zero_block : to;
+
+      err = write_edge (op, from, end);
+      if (op_may_wait (op, err)) {
+        op_park_memory (op);
+        return false;
+      }
+      if (err)
+        return finish (op, err == EAGAIN ? EIO : err);
+      from = end;
+    }
+    op->stage = op->stage == STAGE_HEAD ? STAGE_BODY : STAGE_SAFE;
+    if (op->stage == STAGE_BODY)
+      op->pos = units.start;
+  }
+  if (op->stage == STAGE_BODY) {
+    while (op->pos < units.end) {
+      struct range part = stripe_part ((struct range) { op->pos, units.end });
+
+      err = body_part (op, part);
+      if (err == EAGAIN)
+        continue;
+      if (err && op_may_wait (op, err)) {
+        op_park_memory (op);
+        return false;
+      }
+      if (err)
+        return finish (op, err);
+      op->pos = part.end;
+    }
+    if (op->kind == OP_ZERO) {
+      op->stage = STAGE_TAIL;
+      return zero_run (op);
+    }
+    op->stage = STAGE_SAFE;
+  }
+  assert (op->stage == STAGE_SAFE);
+  if (!op->syncing) {
+    enum inode_mode mode = atomic_load (&ino->env->mode);
+
+    if (mode == INODE_UNSAFE
+        || (!(op->flags & INODE_FUA) && mode == INODE_WRITEBACK && hole_ok)) {
+      ino->env->dirtied (ino->env->hook_arg, ino);
+      return finish (op, 0);
+    }
+    sync_begin (op, op->range, op->flags & INODE_FUA ? INODE_FUA : INODE_ACCEPTED);
+  }
+  if (!sync_step (op))
+    return false;
+  sync_end (op);
+  return finish (op, op->err);
+}

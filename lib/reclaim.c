@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * reclaim - batches of victims, sorted so that neighbours leave together.
+ */
+#include <config.h>
+
+#include <stdlib.h>
+
+#include "reclaim.h"
+
+#define BATCH 64
+
+struct victim {
+  uint64_t owner;
+  uint32_t frame;
+};
+
+static int
+by_owner (const void *a, const void *b)
+{
+  const struct victim *x = a, *y = b;
+
+  return x->owner < y->owner ? -1 : x->owner > y->owner;
+}
+
+/* Larger batches cost fewer locks; but in a small cache 64 pages are much, and what leaves early is missed. */
+static unsigned
+batch_size (struct inode_env *env, unsigned want)
+{
+  unsigned n = memfile_max (env->mf) / 64;
+
+  if (n < want)
+    n = want;
+  return n < 8 ? 8 : n > BATCH ? BATCH : n;
+}
+
+unsigned
+reclaim_frames (struct inode_env *env, const struct reclaim_hooks *hooks, unsigned want, unsigned *dirty)
+{
+  uint32_t frames[BATCH];
+  uint64_t pgnos[BATCH];
+  struct victim v[BATCH];
+  unsigned i, k, n, gone = 0;
+
+  lock_take (&env->evict_lock);
+  n = evict_pick (env->evict, frames, batch_size (env, want), 0);
+  lock_drop (&env->evict_lock);
+  for (i = 0; i < n; i++)
+    v[i] = (struct victim) { atomic_load (&memfile_frame (env->mf, frames[i])->owner), frames[i] };
+  qsort (v, n, sizeof *v, by_owner);
+
+  for (i = 0; i < n; i = k) {
+    uint32_t id = frame_owner_id (v[i].owner);
+    struct inode *ino = hooks->get (hooks->arg, id);
+
+    for (k = i; k < n && frame_owner_id (v[k].owner) == id; k++) {
+      frames[k] = v[k].frame;
+      pgnos[k] = frame_owner_pgno (v[k].owner);
+    }
+    /* No such inode any more: it forgot its frames when it went. */
+    if (ino) {
+      gone += inode_evict_run (ino, frames + i, pgnos + i, k - i, dirty);
+      hooks->put (hooks->arg, ino);
+    }
+  }
+  return gone;
+}

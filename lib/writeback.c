@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * writeback - the table of writeback.h, one inode at a time.
+ */
+#include <config.h>
+
+#include "writeback.h"
+
+#define IDLE_NS NSEC_PER_SEC
+#define GEN_NS (NSEC_PER_SEC / 2)       /* a generation covers at most this much of time */
+
+static void
+earlier (uint64_t *at, uint64_t candidate)
+{
+  if (*at == 0 || candidate < *at)
+    *at = candidate;
+}
+
+uint64_t
+writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, bool drain)
+{
+  struct inode_env *env = inode_env (ino);
+  uint64_t now = clock_now (env->clock), at = 0, total, retry, since;
+  struct inode_dirty d = inode_get_dirty (ino);
+  uint64_t writes = inode_writes_seen (ino);
+  bool idle, all;
+  uint32_t seq;
+
+  inode_pump (ino);
+  if (d.dirty + d.writing + d.unstable == 0) {
+    ws->seen_written = writes;
+    ws->quiet_since_ns = now;
+    return 0;
+  }
+  retry = inode_retry_at (ino);
+  if (retry > now && !drain)
+    return retry;
+
+  if (writes != ws->seen_written) {
+    ws->seen_written = writes;
+    ws->quiet_since_ns = now;
+  }
+  idle = now - ws->quiet_since_ns >= IDLE_NS;
+  total = atomic_load_explicit (&env->dirty_total, memory_order_relaxed);
+  all = starved || drain || idle || inode_wants_cleaning (ino);
+  inode_seq_tick (ino, now > GEN_NS ? now - GEN_NS : 0);
+  if (d.dirty) {
+    if (all || total > env->dirty_background)
+      inode_write_some (ino, inode_seq_now (ino), UINT32_MAX);
+    else if (now > env->dirty_expire_ns && inode_seq_older (ino, now - env->dirty_expire_ns, &seq))
+      inode_write_some (ino, seq, UINT32_MAX);
+  }
+
+  since = inode_unstable_since (ino);
+  if (d.unstable && since) {
+    /* What was written may as well all be covered by the same flush: wait for the answers, unless a frame is needed. */
+    bool settled = d.writing == 0 && d.dirty == 0;
+
+    if (starved || inode_wants_cleaning (ino) || ((drain || idle) && settled)
+        || d.unstable > env->dirty_background
+        || (now > since && now - since >= env->dirty_expire_ns))
+      inode_flush_origin (ino);
+    else
+      earlier (&at, since + env->dirty_expire_ns);
+  }
+  earlier (&at, now + (idle ? IDLE_NS : IDLE_NS / 4));
+  return at;
+}
