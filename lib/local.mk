@@ -88,14 +88,36 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 8
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/inode-check.c \
+	%D%/inode-core.c \
+	%D%/inode-evict.c \
+	%D%/inode-extents.c \
+	%D%/inode-fill.c \
+	%D%/inode-ledger.c \
+	%D%/inode-priv.h \
+	%D%/inode-read.c \
+	%D%/inode-sync.c \
+	%D%/inode-wb.c \
+	%D%/inode-write.c \
+	%D%/inode-zero.c \
+	%D%/inode.h \
 	$(NULL)
 
 # tier 9
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/reclaim.c \
+	%D%/reclaim.h \
+	%D%/writeback.c \
+	%D%/writeback.h \
 	$(NULL)
 
 # tier 10
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/cache-core.c \
+	%D%/cache-end.c \
+	%D%/cache-io.c \
+	%D%/cache-priv.h \
+	%D%/cache.h \
 	$(NULL)
 
 # The shared library exports what begins with pagecache_ and nothing else.

@@ -1,0 +1,713 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * cache-core - the public face: options in, files out, hooks wired.
+ *
+ * One struct export for each inode, found by the name it was asked by or its canonical one (D9).  It lives on
+ * after its last file while it holds a page.  The loop runs one piece of work, turn(), that goes over the exports
+ * that have something to write back, and one timer that starts it.
+ *
+ * Locks    table (RANK_TABLE) guards the list of exports and their counts; it is not held while an origin is opened or
+ *          closed, an inode created or freed.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cache-priv.h"
+
+/*----------------------------------------------------------------------*/
+/* Hooks of the inodes. */
+
+static struct inode *
+get_by_id (void *arg, uint32_t id)
+{
+  struct pagecache *pc = arg;
+  struct inode *ino = NULL;
+
+  lock_take (&pc->table);
+  if (id < MAX_IDS && pc->by_id[id] && pc->by_id[id]->state == EXPORT_READY) {
+    pc->by_id[id]->refs++;
+    ino = pc->by_id[id]->ino;
+  }
+  lock_drop (&pc->table);
+  return ino;
+}
+
+void
+put_export_locked (struct export *ex)
+{
+  assert (ex->refs > 0);
+  if (--ex->refs == 0)
+    pthread_cond_broadcast (&ex->pc->changed);
+}
+
+static void
+put_inode (void *arg, struct inode *ino)
+{
+  struct pagecache *pc = arg;
+
+  lock_take (&pc->table);
+  put_export_locked (pc->by_id[inode_id (ino)]);
+  lock_drop (&pc->table);
+}
+
+static bool
+hook_reclaim (void *arg, unsigned want)
+{
+  struct pagecache *pc = arg;
+  unsigned dirty = 0;
+
+  if (reclaim_frames (&pc->env, &pc->reclaim_hooks, want, &dirty) > 0)
+    return true;
+  return false;
+}
+
+static void
+hook_starved (void *arg)
+{
+  struct pagecache *pc = arg;
+
+  evloop_post (pc->loop, &pc->work);
+}
+
+static void
+hook_dirtied (void *arg, struct inode *ino)
+{
+  struct pagecache *pc = arg;
+  struct export *ex = pc->by_id[inode_id (ino)];
+
+  /* by_id[] of an inode that calls us does not change: the inode is in use. */
+  atomic_store (&ex->dirty, true);
+  evloop_post (pc->loop, &pc->work);
+}
+
+/*----------------------------------------------------------------------*/
+/* The loop's work. */
+
+/* Take up to max exports that want a turn; each gets a reference. */
+static unsigned
+take_dirty (struct pagecache *pc, struct export **out, unsigned max)
+{
+  struct list_node *n;
+  unsigned count = 0;
+
+  lock_take (&pc->table);
+  list_for_each (n, &pc->exports) {
+    struct export *ex = list_entry (n, struct export, node);
+
+    if (count < max && ex->state == EXPORT_READY && atomic_exchange (&ex->dirty, false)) {
+      ex->refs++;
+      out[count++] = ex;
+    }
+  }
+  lock_drop (&pc->table);
+  return count;
+}
+
+static void
+turn (struct pagecache *pc)
+{
+  uint64_t next = 0, now = clock_now (pc->clock);
+  bool starved = atomic_load (&pc->env.nmem_waiters) > 0, drain = atomic_load (&pc->draining);
+  struct export *ex[64];
+  unsigned i, n;
+
+  if (starved) {                /* whoever is dirty may help */
+    struct list_node *node;
+
+    lock_take (&pc->table);
+    list_for_each (node, &pc->exports)
+      atomic_store (&list_entry (node, struct export, node)->dirty, true);
+    lock_drop (&pc->table);
+  }
+  n = take_dirty (pc, ex, 64);
+  for (i = 0; i < n; i++) {
+    bool closed = ex[i]->files == 0;
+    uint64_t at = writeback_turn (ex[i]->ino, &ex[i]->ws, starved, drain || closed);
+
+    if (at) {
+      atomic_store (&ex[i]->dirty, true);
+      if (next == 0 || at < next)
+        next = at;
+    }
+    lock_take (&pc->table);
+    put_export_locked (ex[i]);
+    lock_drop (&pc->table);
+  }
+  if (n == 64)
+    next = now;
+  if (pc->opt.stats_file && strcmp (pc->opt.stats_file, "-") != 0) {
+    if (now >= pc->next_stats_ns) {
+      write_stats_file (pc);
+      pc->next_stats_ns = now + 10 * NSEC_PER_SEC;
+    }
+    if (next == 0 || pc->next_stats_ns < next)
+      next = pc->next_stats_ns;
+  }
+  if (starved && (next == 0 || next > now + 10 * NSEC_PER_MSEC))
+    next = now + 10 * NSEC_PER_MSEC;
+  if (next)
+    evloop_timer_set (&pc->timer, next > now ? next - now : 0);
+}
+
+static void
+run_work (struct evloop_work *w)
+{
+  turn (container_of (w, struct pagecache, work));
+}
+
+static void
+run_timer (struct evloop_timer *t)
+{
+  turn (container_of (t, struct pagecache, timer));
+}
+
+/*----------------------------------------------------------------------*/
+/* Life. */
+
+void
+pagecache_options_init (struct pagecache_options *o)
+{
+  memset (o, 0, sizeof *o);
+  o->origin.tls_verify = true;
+  o->origin.timeout_ns = 30 * NSEC_PER_SEC;
+  o->origin.reconnect_ns = 60 * NSEC_PER_SEC;
+  o->mode = PAGECACHE_WRITEBACK;
+  o->cache_size = (uint64_t) 256 << 20;
+  o->readahead = (uint64_t) 32 << 20;
+  o->dirty_max = o->cache_size / 2;
+  o->dirty_background = o->cache_size / 10;
+  o->dirty_expire_ns = 5 * NSEC_PER_SEC;
+  o->revalidate = PAGECACHE_REVALIDATE_OPEN;
+}
+
+/* Everything that holds bytes, out of one budget (D13). */
+static int
+make_memory (struct pagecache *pc)
+{
+  uint64_t size = pc->opt.cache_size, reserve = size / 16;
+  uint64_t piece;
+  uint32_t nframes;
+  int err;
+
+  if (reserve < 256 << 10)
+    reserve = 256 << 10;
+  piece = reserve / 8;
+  piece = piece > 1 << 20 ? 1 << 20 : piece < 64 << 10 ? 64 << 10 : piece & ~(PAGE_SIZE - 1);
+  budget_init (&pc->budget, size);
+  err = bounce_create (&pc->budget, piece, (unsigned) (reserve / piece), (unsigned) (reserve / piece / 2), &pc->bounce);
+  if (err)
+    return err;
+  /* Tables and segments cost about 2 % where pages are scattered and dirty; more than that is made room
+   * for by giving frames back.
+   */
+  nframes = (uint32_t) ((size - reserve - size / 32) / PAGE_SIZE);
+  if (nframes > EVICT_MAX_FRAMES)
+    return EINVAL;
+  err = memfile_create (&pc->budget, nframes, &pc->mf);
+  if (err)
+    return err;
+  pc->evict_len = (evict_size (nframes) + 63) & ~(size_t) 63;
+  err = budget_take (&pc->budget, BUDGET_FIXED, pc->evict_len);
+  if (err) {
+    pc->evict_len = 0;
+    return err;
+  }
+  pc->evict_mem = mmap (NULL, pc->evict_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pc->evict_mem == MAP_FAILED) {
+    pc->evict_mem = NULL;
+    return errno;
+  }
+  evict_init (&pc->evict, pc->evict_mem, nframes);
+  return 0;
+}
+
+static void
+free_memory (struct pagecache *pc)
+{
+  if (pc->evict_mem)
+    munmap (pc->evict_mem, pc->evict_len);
+  if (pc->evict_len)
+    budget_give (&pc->budget, BUDGET_FIXED, pc->evict_len);
+  if (pc->mf)
+    memfile_free (pc->mf);
+  if (pc->bounce)
+    bounce_free (pc->bounce);
+}
+
+static int
+make_env (struct pagecache *pc)
+{
+  struct inode_env *env = &pc->env;
+
+  env->clock = pc->clock;
+  env->budget = &pc->budget;
+  env->mf = pc->mf;
+  env->bounce = pc->bounce;
+  env->evict = &pc->evict;
+  env->mode = pc->opt.mode == PAGECACHE_WRITETHROUGH ? INODE_WRITETHROUGH
+              : pc->opt.mode == PAGECACHE_UNSAFE ? INODE_UNSAFE : INODE_WRITEBACK;
+  env->readahead_max = pc->opt.readahead;
+  if (env->readahead_max > pc->opt.cache_size / 8)
+    env->readahead_max = pc->opt.cache_size / 8;
+  env->dirty_max = pc->opt.dirty_max;
+  env->dirty_background = pc->opt.dirty_background;
+  env->dirty_expire_ns = pc->opt.dirty_expire_ns;
+  env->nwb = pc->opt.cache_size >= (uint64_t) 16 << 20 ? 256 : 32;
+  env->reclaim = hook_reclaim;
+  env->starved = hook_starved;
+  env->dirtied = hook_dirtied;
+  env->hook_arg = pc;
+  pc->reclaim_hooks = (struct reclaim_hooks) { get_by_id, put_inode, pc };
+  return inode_env_init (env);
+}
+
+int
+cache_create (const struct pagecache_options *opt, const struct cache_factory *factory, struct clock *clock,
+              struct pagecache **ret)
+{
+  struct pagecache *pc = calloc (1, sizeof *pc);
+  int err;
+
+  if (!pc)
+    return ENOMEM;
+  pc->opt = *opt;
+  pc->factory = *factory;
+  pc->real_clock = (struct clock) CLOCK_REAL_INIT;
+  pc->clock = clock ? clock : &pc->real_clock;
+  log_init (&pc->log, opt->log, opt->log_arg, pc->clock);
+  lock_init (&pc->table, RANK_TABLE);
+  pthread_cond_init (&pc->changed, NULL);
+  list_init (&pc->exports);
+  if (opt->stats_file && !(pc->opt.stats_file = strdup (opt->stats_file))) {
+    err = ENOMEM;
+    goto free_pc;
+  }
+  err = opt->cache_size < (uint64_t) 1 << 20 ? EINVAL : 0;
+  if (!err && opt->mode != PAGECACHE_NONE)
+    err = make_memory (pc);
+  if (!err && opt->mode != PAGECACHE_NONE)
+    err = make_env (pc);
+  if (err)
+    goto free_memory;
+  *ret = pc;
+  return 0;
+
+ free_memory:
+  free_memory (pc);
+  free ((char *) pc->opt.stats_file);
+ free_pc:
+  log_release (&pc->log);
+  lock_release (&pc->table);
+  pthread_cond_destroy (&pc->changed);
+  free (pc);
+  return err;
+}
+
+int
+pagecache_probe (struct pagecache *pc, char **why)
+{
+  struct origin_info info;
+
+  *why = NULL;
+  return pc->factory.probe (pc->factory.arg, NULL, &info, why);
+}
+
+int
+pagecache_start (struct pagecache *pc)
+{
+  int err;
+
+  assert (!pc->started);
+  err = evloop_create (pc->clock, &pc->loop);
+  if (err)
+    return err;
+  pc->work.fn = run_work;
+  list_node_init (&pc->work.node);
+  err = evloop_timer_init (pc->loop, &pc->timer, run_timer);
+  if (!err)
+    err = evloop_start (pc->loop);
+  if (err) {
+    evloop_free (pc->loop);
+    pc->loop = NULL;
+    return err;
+  }
+  pc->started = true;
+  if (pc->opt.stats_file)
+    evloop_post (pc->loop, &pc->work);
+  return 0;
+}
+
+/* Leave the table and free.  The table is held, and is let go meanwhile; ex is READY, without files. */
+static void
+destroy_export (struct export *ex)
+{
+  struct pagecache *pc = ex->pc;
+
+  assert (ex->files == 0);
+  ex->state = EXPORT_CLOSING;
+  while (ex->refs > 0)
+    pthread_cond_wait (&pc->changed, &pc->table.mutex);
+  lock_drop (&pc->table);
+  origin_close (ex->origin);    /* answers what is still under way */
+  inode_free (ex->ino);
+  lock_take (&pc->table);
+  pc->by_id[ex->id] = NULL;
+  list_remove (&ex->node);
+  pc->nexports--;
+  pthread_cond_broadcast (&pc->changed);
+  free (ex->name);
+  free (ex->canonical);
+  free (ex);
+}
+
+void
+pagecache_free (struct pagecache *pc)
+{
+  struct list_node *n;
+
+  if (pc->opt.stats_file && pc->started)
+    write_stats_file (pc);
+  lock_take (&pc->table);
+  assert (pc->nfiles == 0);
+  while ((n = list_first (&pc->exports)) != NULL)
+    destroy_export (list_entry (n, struct export, node));
+  lock_drop (&pc->table);
+  if (pc->loop) {
+    evloop_free (pc->loop);
+    pc->loop = NULL;
+  }
+  if (pc->opt.mode != PAGECACHE_NONE) {
+    inode_env_release (&pc->env);
+    free_memory (pc);
+    budget_check (&pc->budget);
+  }
+  if (pc->factory.free)
+    pc->factory.free (pc->factory.arg);
+  log_release (&pc->log);
+  lock_release (&pc->table);
+  pthread_cond_destroy (&pc->changed);
+  free ((char *) pc->opt.stats_file);
+  free (pc);
+}
+
+/*----------------------------------------------------------------------*/
+/* Exports and files. */
+
+static struct export *
+find_locked (struct pagecache *pc, const char *name)
+{
+  struct list_node *n;
+
+  list_for_each (n, &pc->exports) {
+    struct export *ex = list_entry (n, struct export, node);
+
+    if (strcmp (ex->name, name) == 0 || (ex->canonical && strcmp (ex->canonical, name) == 0))
+      return ex;
+  }
+  return NULL;
+}
+
+/* Too many exports that hold nothing: the one closed longest ago goes. */
+static void
+drop_empty_locked (struct pagecache *pc)
+{
+  for (;;) {
+    struct export *oldest = NULL;
+    struct list_node *n;
+    unsigned empty = 0;
+
+    list_for_each (n, &pc->exports) {
+      struct export *ex = list_entry (n, struct export, node);
+
+      if (ex->state != EXPORT_READY || ex->files || ex->refs)
+        continue;
+      empty++;
+      if (!oldest || ex->closed_ns < oldest->closed_ns)
+        oldest = ex;
+    }
+    if (empty <= MAX_EMPTY || !oldest)
+      return;
+    if (!inode_is_empty (oldest->ino)) {
+      struct inode_dirty d = inode_get_dirty (oldest->ino);
+
+      if (d.dirty + d.writing + d.unstable)
+        return;                 /* being written back: next time */
+    }
+    destroy_export (oldest);
+  }
+}
+
+static void
+fill_info (struct pagecache *pc, const struct origin *o, bool cached, struct pagecache_info *i)
+{
+  const struct origin_info *oi = &o->info;
+
+  memset (i, 0, sizeof *i);
+  i->size = oi->size;
+  i->read_only = oi->read_only || pc->opt.read_only;
+  i->rotational = cached ? false : oi->rotational;
+  i->can_extents = oi->can_extents;
+  if (cached) {
+    /* Offered by the cache itself, whatever the origin has (D4, D8, N-26). */
+    i->can_flush = i->can_fua = i->can_trim = i->can_zero = i->can_fast_zero = true;
+    i->can_cache = i->can_multi_conn = true;
+    i->block_min = 1;
+    i->block_pref = PAGE_SIZE;
+    i->block_max = 32 << 20;
+  }
+  else {
+    i->can_flush = oi->can_flush;
+    i->can_fua = oi->can_fua;
+    i->can_trim = oi->can_trim;
+    i->can_zero = oi->can_zero;
+    i->can_fast_zero = oi->can_fast_zero;
+    i->can_cache = oi->can_cache;
+    i->can_multi_conn = oi->can_multi_conn;
+    i->block_min = oi->block_min;
+    i->block_pref = oi->block_pref;
+    i->block_max = oi->block_max;
+  }
+}
+
+static uint32_t
+free_id_locked (struct pagecache *pc)
+{
+  uint32_t id;
+
+  for (id = 1; id < MAX_IDS; id++)
+    if (!pc->by_id[id])
+      return id;
+  return 0;
+}
+
+void
+report_why (struct pagecache *pc, const char *name, char *why)
+{
+  if (why)
+    log_error (&pc->log, "%s: %s", name, why);
+  free (why);
+}
+
+/* Open the origin and make the inode; ex is OPENING and ours.  The table is not held. */
+static int
+open_export (struct export *ex, const char *asked)
+{
+  struct pagecache *pc = ex->pc;
+  char *why = NULL;
+  int err;
+
+  err = pc->factory.open (pc->factory.arg, asked, pc->loop, &ex->origin, &ex->canonical, &why);
+  if (err) {
+    report_why (pc, asked ? asked : "origin", why);
+    return err;
+  }
+  fill_info (pc, ex->origin, true, &ex->info);
+  if (!ex->origin->info.can_flush)
+    log_warning (&pc->log, "%s: the origin has no flush: a flush only says that it accepted every byte", ex->origin->name);
+  err = inode_create (&pc->env, ex->origin, ex->id, ex->origin->name, &ex->ino);
+  if (err)
+    origin_close (ex->origin);
+  return err;
+}
+
+static int
+new_export_locked (struct pagecache *pc, const char *name, struct export **ret)
+{
+  struct export *ex = calloc (1, sizeof *ex);
+  uint32_t id = free_id_locked (pc);
+
+  if (!ex || id == 0) {
+    free (ex);
+    return ENOMEM;
+  }
+  ex->name = strdup (name);
+  if (!ex->name) {
+    free (ex);
+    return ENOMEM;
+  }
+  ex->pc = pc;
+  ex->id = id;
+  ex->state = EXPORT_OPENING;
+  list_node_init (&ex->node);
+  list_push_back (&pc->exports, &ex->node);
+  pc->by_id[id] = ex;
+  pc->nexports++;
+  *ret = ex;
+  return 0;
+}
+
+static void
+forget_export_locked (struct export *ex)
+{
+  struct pagecache *pc = ex->pc;
+
+  list_remove (&ex->node);
+  pc->by_id[ex->id] = NULL;
+  pc->nexports--;
+  pthread_cond_broadcast (&pc->changed);
+  free (ex->name);
+  free (ex->canonical);
+  free (ex);
+}
+
+/* The export of that name with one file more.  Opened by whoever comes first; the others wait for him. */
+static int
+get_export (struct pagecache *pc, const char *asked, struct export **ret)
+{
+  const char *name = asked ? asked : "";
+  struct export *ex, *same;
+  int err;
+
+  lock_take (&pc->table);
+  for (;;) {
+    ex = find_locked (pc, name);
+    if (!ex)
+      break;
+    if (ex->state == EXPORT_READY) {
+      ex->files++;
+      goto found;
+    }
+    pthread_cond_wait (&pc->changed, &pc->table.mutex);
+  }
+  drop_empty_locked (pc);
+  err = new_export_locked (pc, name, &ex);
+  lock_drop (&pc->table);
+  if (err)
+    return err;
+  err = open_export (ex, asked);
+  lock_take (&pc->table);
+  if (err) {
+    forget_export_locked (ex);  /* a name that failed leaves nothing (D9) */
+    lock_drop (&pc->table);
+    return err;
+  }
+  /* "" and its canonical name are one inode (D9); two that came at once meet here. */
+  same = NULL;
+  if (ex->canonical) {
+    struct list_node *n;
+
+    list_for_each (n, &pc->exports) {
+      struct export *o = list_entry (n, struct export, node);
+
+      if (o != ex && o->state == EXPORT_READY
+          && (strcmp (o->name, ex->canonical) == 0
+              || (o->canonical && strcmp (o->canonical, ex->canonical) == 0)))
+        same = o;
+    }
+  }
+  ex->state = EXPORT_READY;
+  if (same) {
+    same->files++;
+    destroy_export (ex);
+    ex = same;
+  }
+  else
+    ex->files++;
+  pthread_cond_broadcast (&pc->changed);
+ found:
+  pc->nfiles++;
+  lock_drop (&pc->table);
+  *ret = ex;
+  return 0;
+}
+
+static int
+open_direct (struct pagecache *pc, const char *asked, struct pagecache_file *f)
+{
+  char *canonical = NULL, *why = NULL;
+  int err = pc->factory.open (pc->factory.arg, asked, pc->loop, &f->origin, &canonical, &why);
+
+  free (canonical);
+  if (err) {
+    report_why (pc, asked ? asked : "origin", why);
+    return err;
+  }
+  fill_info (pc, f->origin, false, &f->info);
+  lock_take (&pc->table);
+  pc->nfiles++;
+  lock_drop (&pc->table);
+  return 0;
+}
+
+int
+pagecache_open (struct pagecache *pc, const char *name, bool read_only, struct pagecache_file **ret)
+{
+  struct pagecache_file *f = calloc (1, sizeof *f);
+  int err;
+
+  if (!f)
+    return ENOMEM;
+  f->pc = pc;
+  f->read_only = read_only;
+  if (pc->opt.mode == PAGECACHE_NONE)
+    err = open_direct (pc, name, f);
+  else {
+    err = get_export (pc, name, &f->ex);
+    if (!err)
+      f->info = f->ex->info;
+  }
+  if (err) {
+    free (f);
+    return err;
+  }
+  if (read_only)
+    f->info.read_only = true;
+  *ret = f;
+  return 0;
+}
+
+void
+pagecache_close (struct pagecache_file *f)
+{
+  struct pagecache *pc = f->pc;
+
+  if (f->origin)
+    origin_close (f->origin);
+  lock_take (&pc->table);
+  pc->nfiles--;
+  if (f->ex && --f->ex->files == 0) {
+    f->ex->closed_ns = clock_now (pc->clock);
+    /* N-90, D9: the last close starts write-back and does not wait for it. */
+    atomic_store (&f->ex->dirty, true);
+    evloop_post (pc->loop, &pc->work);
+  }
+  lock_drop (&pc->table);
+  free (f);
+}
+
+const struct pagecache_info *
+pagecache_get_info (struct pagecache_file *f)
+{
+  return &f->info;
+}
+
+void
+pagecache_set_gone (struct pagecache_file *f, bool (*gone) (void *), void *arg)
+{
+  f->gone = gone;
+  f->gone_arg = arg;
+}
+
+struct inode *
+cache_file_inode (struct pagecache_file *f)
+{
+  return f->ex ? f->ex->ino : NULL;
+}
+
+struct inode_env *
+cache_env (struct pagecache *pc)
+{
+  return &pc->env;
+}
+
+const char *
+pagecache_version (void)
+{
+  return PACKAGE_VERSION;
+}
