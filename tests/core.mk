@@ -23,3 +23,16 @@ check_PROGRAMS += %D%/test-memfile
 TESTS += %D%/test-log
 check_PROGRAMS += %D%/test-log
 %C%_test_log_SOURCES = %D%/test-log.c
+
+# The core under a scheduler that a seed decides.
+TESTS += %D%/test-sim
+check_PROGRAMS += %D%/test-sim
+%C%_test_sim_SOURCES = \
+	%D%/sim.c \
+	%D%/sim.h \
+	%D%/test-sim.c \
+	$(NULL)
+
+TESTS += %D%/test-cache
+check_PROGRAMS += %D%/test-cache
+%C%_test_cache_SOURCES = %D%/test-cache.c

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sim - one deterministic run of the core (sim.c).  Aborts, with the seed, at the first violation.
+ */
+#ifndef PC_SIM_H
+#define PC_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "inode.h"
+
+struct sim_options {
+  uint64_t seed;
+  uint64_t size;
+  uint32_t nframes;
+  uint32_t block_min;
+  uint64_t readahead;
+  enum inode_mode mode;
+  unsigned steps, check_every;
+  bool fua, zero, trim, errors, losses, big_ops, trace, report;
+};
+
+extern void sim_run (const struct sim_options *);
+
+#endif /* PC_SIM_H */

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test-cache - the whole cache with its threads, over an origin in memory.
+ *
+ * The simulation (test-sim) looks for wrong orders; this looks for what only threads do.  Each thread owns
+ * every n-th block of 24 KiB and knows what is in it; all of them share stripes, frames, generations and flushes.
+ */
+#include <config.h>
+
+#include "test.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache.h"
+#include "inode.h"
+#include "origin-mem.h"
+
+#define SIZE ((uint64_t) 12 << 20)
+#define BLOCK ((uint64_t) 24 << 10)
+#define NTHREADS 8
+
+struct world {
+  struct origin_info info;
+  struct origin *last;          /* the origin opened last */
+  unsigned opens;
+  const char *canonical;
+};
+
+static int
+mem_probe (void *arg, const char *name, struct origin_info *info, char **why)
+{
+  struct world *w = arg;
+
+  (void) name;
+  (void) why;
+  *info = w->info;
+  return 0;
+}
+
+static int
+mem_open (void *arg, const char *name, struct evloop *loop, struct origin **ret, char **canonical, char **why)
+{
+  struct world *w = arg;
+  int err;
+
+  (void) loop;
+  if (name && strcmp (name, "missing") == 0) {
+    *why = strdup ("no such export");
+    return ENOENT;
+  }
+  err = origin_mem_create (&w->info, ret);
+  if (!err) {
+    w->last = *ret;
+    w->opens++;
+    if (w->canonical)
+      *canonical = strdup (w->canonical);
+  }
+  return err;
+}
+
+static int
+mem_list (void *arg, int (*fn) (void *, const char *, const char *), void *fn_arg, char **why)
+{
+  (void) arg;
+  (void) why;
+  return fn (fn_arg, "only", NULL);
+}
+
+static struct pagecache *
+start (struct world *w, void (*tune) (struct pagecache_options *))
+{
+  struct cache_factory factory = { .probe = mem_probe, .open = mem_open, .list = mem_list, .arg = w };
+  struct pagecache_options o;
+  struct pagecache *pc;
+
+  w->info = (struct origin_info) {
+    .size = SIZE, .can_flush = true, .can_fua = true, .can_trim = true, .can_zero = true, .can_fast_zero = true,
+    .can_multi_conn = true, .can_extents = true, .block_min = 1, .block_pref = 4096, .block_max = 32 << 20,
+  };
+  pagecache_options_init (&o);
+  o.cache_size = 2 << 20;
+  o.dirty_max = 1 << 20;
+  o.dirty_background = 256 << 10;
+  o.readahead = 256 << 10;
+  if (tune)
+    tune (&o);
+  assert_int_equal (cache_create (&o, &factory, NULL, &pc), 0);
+  assert_int_equal (pagecache_start (pc), 0);
+  return pc;
+}
+
+/*----------------------------------------------------------------------*/
+
+struct worker {
+  pthread_t thread;
+  struct pagecache *pc;
+  unsigned me, ops;
+  uint64_t rng;
+  const char *bad;
+  int err;
+  uint8_t *model;               /* SIZE bytes; only our blocks are used */
+};
+
+static uint64_t
+rnd (struct worker *w)
+{
+  w->rng ^= w->rng << 13;
+  w->rng ^= w->rng >> 7;
+  w->rng ^= w->rng << 17;
+  return w->rng;
+}
+
+static int
+one_op (struct worker *w, struct pagecache_file *f, uint8_t *buf)
+{
+  uint64_t nblocks = SIZE / BLOCK / NTHREADS, block = (rnd (w) % nblocks) * NTHREADS + w->me;
+  uint64_t off = block * BLOCK + rnd (w) % BLOCK, end = (block + 1) * BLOCK, len = 1 + rnd (w) % (end - off);
+  uint64_t i;
+  int err;
+
+  switch (rnd (w) % 10) {
+  case 0: case 1: case 2: case 3:
+    memset (buf, 0x5a, len);
+    err = pagecache_read (f, buf, len, off);
+    if (!err && memcmp (buf, w->model + off, len) != 0)
+      w->bad = "a thread read what it had not written";
+    return err;
+  case 4: case 5: case 6: case 7:
+    for (i = 0; i < len; i++)
+      buf[i] = (uint8_t) rnd (w);
+    memcpy (w->model + off, buf, len);
+    return pagecache_write (f, buf, len, off, rnd (w) % 16 == 0 ? PAGECACHE_FUA : 0);
+  case 8:
+    memset (w->model + off, 0, len);
+    return pagecache_zero (f, len, off, PAGECACHE_MAY_TRIM);
+  default:
+    return rnd (w) % 4 ? pagecache_prefetch (f, len, off) : pagecache_flush (f);
+  }
+}
+
+static void *
+work (void *arg)
+{
+  struct worker *w = arg;
+  struct pagecache_file *f;
+  uint8_t *buf = malloc (BLOCK);
+  unsigned i;
+
+  if ((w->err = pagecache_open (w->pc, NULL, false, &f)) != 0) {
+    w->bad = "open";
+    return NULL;
+  }
+  for (i = 0; i < w->ops && !w->bad; i++)
+    if ((w->err = one_op (w, f, buf)) != 0)
+      w->bad = "an error nobody made";
+  if (!w->bad && pagecache_flush (f) != 0)
+    w->bad = "flush";
+  pagecache_close (f);
+  free (buf);
+  return NULL;
+}
+
+static void
+threads_agree (void (*tune) (struct pagecache_options *), unsigned ops)
+{
+  struct world world = { 0 };
+  struct pagecache *pc = start (&world, tune);
+  struct worker w[NTHREADS];
+  const char *seed = getenv ("PC_SEED");
+  uint64_t base = seed ? strtoull (seed, NULL, 0) : 42, lost;
+  unsigned i;
+  uint64_t b;
+
+  printf ("PC_SEED=%llu\n", (unsigned long long) base);
+  for (i = 0; i < NTHREADS; i++) {
+    w[i] = (struct worker) { .pc = pc, .me = i, .ops = ops, .rng = base * 1000003 + i * 7919 + 1 };
+    w[i].model = calloc (1, SIZE);
+    assert_int_equal (pthread_create (&w[i].thread, NULL, work, &w[i]), 0);
+  }
+  for (i = 0; i < NTHREADS; i++) {
+    pthread_join (w[i].thread, NULL);
+    if (w[i].bad)
+      fail_msg ("thread %u: %s (%s)", i, w[i].bad, strerror (w[i].err));
+  }
+  assert_int_equal (world.opens, 1);
+  assert_int_equal (pagecache_drain (pc, &lost), 0);
+  assert_int_equal (lost, 0);
+  for (b = 0; b < SIZE / BLOCK / NTHREADS * NTHREADS; b++)
+    assert_memory_equal (origin_mem_durable (world.last) + b * BLOCK, w[b % NTHREADS].model + b * BLOCK, BLOCK);
+  pagecache_free (pc);
+  for (i = 0; i < NTHREADS; i++)
+    free (w[i].model);
+}
+
+TEST (eight_threads_read_what_they_wrote_and_all_of_it_is_durable)
+{
+  threads_agree (NULL, 1500);
+}
+
+static void
+tune_writethrough (struct pagecache_options *o)
+{
+  o->mode = PAGECACHE_WRITETHROUGH;
+}
+
+TEST (the_same_written_through)
+{
+  threads_agree (tune_writethrough, 600);
+}
+
+static void
+tune_tiny (struct pagecache_options *o)
+{
+  o->cache_size = 1 << 20;
+  o->dirty_max = 512 << 10;
+  o->dirty_background = 100 << 10;
+}
+
+TEST (the_same_in_the_smallest_cache)
+{
+  threads_agree (tune_tiny, 800);
+}
+
+/*----------------------------------------------------------------------*/
+
+TEST (a_name_that_fails_leaves_nothing)
+{
+  struct world world = { 0 };
+  struct pagecache *pc = start (&world, NULL);
+  struct pagecache_file *f;
+
+  assert_int_equal (pagecache_open (pc, "missing", false, &f), ENOENT);
+  assert_int_equal (pagecache_open (pc, "missing", false, &f), ENOENT);
+  assert_int_equal (world.opens, 0);
+  pagecache_free (pc);
+}
+
+TEST (two_names_of_one_canonical_export_share_an_inode)
+{
+  struct world world = { .canonical = "disk" };
+  struct pagecache *pc = start (&world, NULL);
+  struct pagecache_file *a, *b;
+  uint8_t buf[3] = { 0 };
+
+  assert_int_equal (pagecache_open (pc, "", false, &a), 0);
+  assert_int_equal (pagecache_open (pc, "disk", false, &b), 0);
+  assert_ptr_equal (cache_file_inode (a), cache_file_inode (b));
+  assert_int_equal (pagecache_write (a, "abc", 3, 5000, 0), 0);
+  assert_int_equal (pagecache_read (b, buf, 3, 5000), 0);
+  assert_memory_equal (buf, "abc", 3);
+  pagecache_close (a);
+  pagecache_close (b);
+  assert_int_equal (pagecache_drain (pc, NULL), 0);
+  pagecache_free (pc);
+}
+
+TEST (a_read_only_file_sends_nothing)
+{
+  struct world world = { 0 };
+  struct pagecache *pc = start (&world, NULL);
+  struct pagecache_file *f;
+
+  assert_int_equal (pagecache_open (pc, NULL, true, &f), 0);
+  assert_true (pagecache_get_info (f)->read_only);
+  assert_int_equal (pagecache_write (f, "x", 1, 0, 0), EPERM);
+  assert_int_equal (pagecache_zero (f, 1, 0, 0), EPERM);
+  assert_int_equal (pagecache_trim (f, 1, 0, 0), EPERM);
+  assert_int_equal (pagecache_flush (f), 0);
+  pagecache_close (f);
+  assert_int_equal (pagecache_drain (pc, NULL), 0);
+  assert_int_equal (origin_mem_count (world.last, ORIGIN_WRITE) + origin_mem_count (world.last, ORIGIN_FLUSH), 0);
+  pagecache_free (pc);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (eight_threads_read_what_they_wrote_and_all_of_it_is_durable),
+    cmocka_unit_test (the_same_written_through),
+    cmocka_unit_test (the_same_in_the_smallest_cache),
+    cmocka_unit_test (a_name_that_fails_leaves_nothing),
+    cmocka_unit_test (two_names_of_one_canonical_export_share_an_inode),
+    cmocka_unit_test (a_read_only_file_sends_nothing),
+  };
+
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
