@@ -14,6 +14,12 @@ TESTS += %D%/test-range
 check_PROGRAMS += %D%/test-range
 %C%_test_range_SOURCES = %D%/test-range.c
 
+# Loaded into checked servers, see tests/launch.
+check_LTLIBRARIES += %D%/preload.la
+%C%_preload_la_SOURCES = %D%/preload.c
+%C%_preload_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+%C%_preload_la_CFLAGS = -pthread $(WARN_CFLAGS) -fno-sanitize=all
+
 # Tests of the harness itself.
 TESTS += %D%/test-functions.sh
 dist_check_SCRIPTS += %D%/test-functions.sh
