@@ -114,6 +114,7 @@ struct pagecache_info {
   bool read_only, rotational;
   bool can_flush, can_fua, can_trim, can_zero, can_fast_zero, can_cache, can_multi_conn, can_extents;
   uint32_t block_min, block_pref, block_max;
+  const char *description;      /* the origin's words about the export, or NULL */
 };
 
 /* name: NULL for the configured export; else asked of the origin (dynamic_export).
