@@ -419,7 +419,7 @@ recall (struct evict *e, uint64_t key)
       if (d <= e->target / 10)
         adapt (e, q);
       if (q == EVICT_MAIN)
-        return false;           /* it had its chance: measured 1.4 % worse */
+        return false;           /* it had its chance: measured 1.3 % worse */
       e->stats.returned++;
       return true;
     }

@@ -35,11 +35,10 @@
  */
 #define WINDOW_USUAL (8 * MIB)
 
-/* How far a read may lie from its stream: a client's 16 workers may hold its
- * reads so far back, and a reader may leave out so much.
+/* How far a read may lie from its stream, either way: as far as a client's 16
+ * workers can shuffle reads of its size, and a MiB behind in any case.
  */
 #define WORKERS 16
-#define NEAR_AHEAD_MIN (64 * KIB)
 #define NEAR_BEHIND_MIN MIB
 #define NEAR_MAX (4 * MIB)
 
@@ -255,8 +254,7 @@ get_fit (const struct readahead *ra, unsigned i, struct range r)
   if (step && s->strided)
     return FIT_STRIDE;
   reach = clamp (WORKERS * (uint64_t) s->len,
-                 start < ra->pos[i] ? NEAR_BEHIND_MIN : NEAR_AHEAD_MIN,
-                 NEAR_MAX);
+                 start < ra->pos[i] ? NEAR_BEHIND_MIN : 0, NEAR_MAX);
   far = distance (start, ra->pos[i]);
   return far <= reach ? FIT_NEAR : step ? FIT_STEP : FIT_NOT;
 }

@@ -160,16 +160,12 @@ throttle_must_block (struct throttle *t, const struct throttle_load *load,
   return true;
 }
 
-/* Share of the origin's rate that writers get, 0..2 in units of ONE; above the
- * free mark only.
- */
+/* Share of the origin's rate that writers get, 0..2 in units of ONE. */
 static int64_t
 get_share (struct marks m, uint64_t dirty)
 {
   int64_t span = (int64_t) (m.limit - m.set), x;
 
-  if (dirty <= m.free)
-    return 2 * ONE;
   if (dirty >= m.limit || span <= 0)
     return 0;
   /* Both are below 2^53 for any memory there is; x is in -ONE..ONE. */

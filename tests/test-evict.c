@@ -360,6 +360,25 @@ TEST (a_window_fetched_ahead_does_not_evict_itself)
   tear_down (&w);
 }
 
+TEST (more_than_a_quarter_fetched_ahead_does_evict_itself)
+{
+  struct world w;
+
+  set_up (&w, 100);
+  for (uint32_t f = 0; f < 60; f++)
+    insert (&w, f, f, 0);       /* first fill: 10 small, 50 main */
+  for (uint32_t f = 0; f < 10; f++)
+    evict_forget (&w.e, f);
+  fill (&w, 0);
+  for (uint32_t f = 60; f < 100; f++)
+    insert (&w, f, 1000 + f, EVICT_AHEAD);
+  /* 10 of share and 25 of grace hold 35: the oldest leave until 34 are left. */
+  for (uint32_t f = 60; f <= 65; f++)
+    assert_int_equal (pick_one (&w), f);
+  assert_int_equal (pick_one (&w), 10);
+  tear_down (&w);
+}
+
 TEST (only_cold_frames_are_given_to_who_asks_for_cold_ones)
 {
   struct world w;
@@ -390,6 +409,18 @@ TEST (the_tail_shows_what_the_next_pick_takes)
   assert_int_equal (evict_count (&w.e), 300);
   assert_int_equal (evict_pick (&w.e, out, 20, 0), 20);
   assert_memory_equal (seen, out, sizeof out);
+  tear_down (&w);
+}
+
+TEST (the_tail_goes_on_in_the_other_queue)
+{
+  struct world w;
+  uint32_t seen[20];
+
+  set_up (&w, 100);
+  for (uint32_t f = 0; f < 15; f++)
+    insert (&w, f, f, 0);       /* first fill: 10 small, 5 main */
+  assert_int_equal (evict_tail (&w.e, seen, 20), 15);
   tear_down (&w);
 }
 
@@ -609,32 +640,55 @@ TEST (random_operations_leave_every_frame_in_one_place)
   tear_down (&w);
 }
 
-/* Two threads touch while a third evicts. */
-enum { CROWD = 512 };
+/* Two threads touch while a third evicts.  As the cache does it: a frame may
+ * be forgotten while pinned, but gets a new page only when nobody holds it.
+ */
+enum { CROWD = 8 };             /* few, so that they meet */
 
 struct crowd {
   struct world w;
   bool stop;
-  uint64_t told[2];
+  unsigned pins[CROWD];         /* HELD: it is getting a new page */
+};
+#define HELD 1000u
+
+struct toucher {
+  struct crowd *crowd;
+  uint64_t told;
 };
 
 static void *
 touch_all (void *arg)
 {
-  struct crowd *c = *(struct crowd **) arg;
-  uint64_t n = 0;
+  struct toucher *t = arg;
+  struct crowd *c = t->crowd;
 
   while (!__atomic_load_n (&c->stop, __ATOMIC_RELAXED))
-    for (uint32_t f = 0; f < CROWD; f++)
-      n += evict_touch (&c->w.e, f);
-  ((struct crowd **) arg)[1] = (void *) (uintptr_t) n;
+    for (uint32_t f = 0; f < CROWD; f++) {
+      if (__atomic_fetch_add (&c->pins[f], 1, __ATOMIC_ACQUIRE) < HELD)
+        t->told += evict_touch (&c->w.e, f);
+      __atomic_fetch_sub (&c->pins[f], 1, __ATOMIC_RELEASE);
+    }
   return NULL;
+}
+
+static bool
+try_insert_ahead (struct crowd *c, uint32_t f)
+{
+  unsigned nobody = 0;
+
+  if (!__atomic_compare_exchange_n (&c->pins[f], &nobody, HELD, false,
+                                    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+    return false;
+  insert (&c->w, f, get_random (&c->w) % 2000, EVICT_AHEAD);
+  __atomic_fetch_sub (&c->pins[f], HELD, __ATOMIC_RELEASE);
+  return true;
 }
 
 TEST (touches_from_two_threads_tell_each_frame_fetched_ahead_once)
 {
   struct crowd *c = calloc (1, sizeof *c);
-  struct crowd *args[2][2] = { { c, NULL }, { c, NULL } };
+  struct toucher toucher[2] = { { c, 0 }, { c, 0 } };
   pthread_t t[2];
   uint64_t told = 0, fetched = 0;
   struct evict_stats st;
@@ -642,25 +696,26 @@ TEST (touches_from_two_threads_tell_each_frame_fetched_ahead_once)
   assert_non_null (c);
   set_up (&c->w, CROWD);
   for (unsigned i = 0; i < 2; i++)
-    assert_int_equal (pthread_create (&t[i], NULL, touch_all, args[i]), 0);
-  for (unsigned round = 0; round < 400; round++) {
-    uint32_t out[64];
+    assert_int_equal (pthread_create (&t[i], NULL, touch_all, &toucher[i]), 0);
+  for (unsigned round = 0; round < 100000; round++) {
+    uint32_t out[2];
     unsigned n;
 
     for (uint32_t f = 0; f < CROWD; f++)
-      if (!evict_has (&c->w.e, f)) {
-        insert (&c->w, f, get_random (&c->w) % 2000, EVICT_AHEAD);
-        fetched++;
-      }
-    n = evict_pick (&c->w.e, out, 64, 0);
+      if (!evict_has (&c->w.e, f))
+        fetched += try_insert_ahead (c, f);
+    n = evict_pick (&c->w.e, out, 2, 0);
     for (unsigned i = 0; i < n; i++)
       told += evict_gone (&c->w.e, out[i], evict_key (2, out[i] + round));
-    evict_check (&c->w.e);
+    if (evict_has (&c->w.e, round % CROWD))
+      told += evict_forget (&c->w.e, round % CROWD);
+    if (round % 256 == 0)
+      evict_check (&c->w.e);
   }
   __atomic_store_n (&c->stop, true, __ATOMIC_RELAXED);
   for (unsigned i = 0; i < 2; i++) {
     assert_int_equal (pthread_join (t[i], NULL), 0);
-    told += (uint64_t) (uintptr_t) args[i][1];
+    told += toucher[i].told;
   }
   for (uint32_t f = 0; f < CROWD; f++)
     told += evict_has (&c->w.e, f) && evict_is_ahead (&c->w.e, f);
@@ -698,8 +753,10 @@ main (void)
       a_first_use_of_what_was_fetched_ahead_is_told_once_and_heats_nothing),
     cmocka_unit_test (what_was_fetched_ahead_and_never_used_is_told_as_waste),
     cmocka_unit_test (a_window_fetched_ahead_does_not_evict_itself),
+    cmocka_unit_test (more_than_a_quarter_fetched_ahead_does_evict_itself),
     cmocka_unit_test (only_cold_frames_are_given_to_who_asks_for_cold_ones),
     cmocka_unit_test (the_tail_shows_what_the_next_pick_takes),
+    cmocka_unit_test (the_tail_goes_on_in_the_other_queue),
     cmocka_unit_test (a_scan_for_victims_ends_when_everything_is_hot),
     cmocka_unit_test (a_frame_forgotten_and_put_back_over_and_over_has_one_place),
     cmocka_unit_test (a_smaller_target_asks_for_the_difference),

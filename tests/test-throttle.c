@@ -247,6 +247,21 @@ TEST (while_others_write_each_has_its_share)
   assert_true (throttle_must_block (&t, &load, 1));
 }
 
+TEST (bytes_of_others_slow_a_writer_too)
+{
+  struct throttle t;
+  struct throttle_load load = { .own = MIB, .total = 102 * MIB + MIB / 2,
+                                .writers = 1 };
+  uint64_t now = 0;
+
+  throttle_init (&t, &big);
+  teach (&t, 100 * MIB, &now);
+  t.rate = 100 * MIB;
+  assert_in_range (throttle_delay (&t, &load, MIB, now), 9900000, 10100000);
+  load.total = load.own;
+  assert_int_equal (throttle_delay (&t, &load, MIB, now), 0);
+}
+
 TEST (tiny_bounds_neither_divide_by_zero_nor_lock_up)
 {
   static const struct throttle_limits tiny = { 1, 0 };
@@ -516,6 +531,7 @@ main (void)
     cmocka_unit_test (writes_up_to_the_bound_pass_and_one_byte_more_blocks),
     cmocka_unit_test (a_write_larger_than_the_bound_passes_alone),
     cmocka_unit_test (while_others_write_each_has_its_share),
+    cmocka_unit_test (bytes_of_others_slow_a_writer_too),
     cmocka_unit_test (tiny_bounds_neither_divide_by_zero_nor_lock_up),
     cmocka_unit_test (a_writer_at_four_fifths_of_the_origin_is_not_slowed),
     cmocka_unit_test (a_writer_at_the_rate_of_the_origin_keeps_it),
