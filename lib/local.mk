@@ -68,6 +68,8 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 %C%_libpagecache_core_la_SOURCES += \
 	%D%/dirtyset.c \
 	%D%/dirtyset.h \
+	%D%/framerefs.c \
+	%D%/framerefs.h \
 	%D%/rangeset.c \
 	%D%/rangeset.h \
 	%D%/zeroset.c \

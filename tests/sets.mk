@@ -22,3 +22,7 @@ check_PROGRAMS += %D%/test-dirtyset
 TESTS += %D%/test-zeroset
 check_PROGRAMS += %D%/test-zeroset
 %C%_test_zeroset_SOURCES = %D%/test-zeroset.c
+
+TESTS += %D%/test-framerefs
+check_PROGRAMS += %D%/test-framerefs
+%C%_test_framerefs_SOURCES = %D%/test-framerefs.c
