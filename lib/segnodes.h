@@ -40,8 +40,9 @@
 
 #include "compiler.h"
 
-/* Bytes of a node of every set in tier 5.  A multiple of a cache line; for the choice
- * see bench-segset and lib/segtree.h.
+/* Bytes of a node of every set in tier 5: 63 entries of 16 bytes in a leaf.  bench-segset at
+ * 1 M ranges, insertion and look-up beside absl's: 256 bytes 1.57, 1.51 (before prefetching);
+ * 512: 1.07, 0.85; 1024: 0.83, 0.67; 1536: 0.84, 0.78.  Bytes a range: 23.6, 20.9, 19.5, 19.1.
  */
 #define SEGNODE_SIZE 1024
 

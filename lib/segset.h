@@ -176,7 +176,7 @@ SS (find) (const struct segset *set, uint64_t key)
 {
   struct SS (place) p;
 
-  SS (locate) (set, key, &p.seg, &p.gap);
+  SS (locate) (set, key, false, &p.seg, &p.gap);
   if (SS (iter_ok) (p.seg) && key < SS (end_at) (p.seg.node, p.seg.idx))
     p.gap = SEGSET_NO_GAP;
   else
@@ -205,7 +205,7 @@ SS (lower_bound) (const struct segset *set, uint64_t min)
   struct SS (iter) pred;
   struct SS (gap) g;
 
-  SS (locate) (set, min, &pred, &g);
+  SS (locate) (set, min, false, &pred, &g);
   if (SS (iter_ok) (pred) && min < SS (end_at) (pred.node, pred.idx))
     return pred;
   return SS (gap_next) (g);
@@ -217,7 +217,7 @@ SS (upper_bound) (const struct segset *set, uint64_t max)
   struct SS (iter) pred;
   struct SS (gap) g;
 
-  SS (locate) (set, max, &pred, &g);
+  SS (locate) (set, max, false, &pred, &g);
   return pred;
 }
 
@@ -228,7 +228,7 @@ SS (lower_bound_gap) (const struct segset *set, uint64_t min)
   struct SS (gap) g;
 
   /* The gap behind pred holds MIN or is the first behind the segment that does. */
-  SS (locate) (set, min, &pred, &g);
+  SS (locate) (set, min, false, &pred, &g);
   return g;
 }
 
@@ -238,7 +238,7 @@ SS (upper_bound_gap) (const struct segset *set, uint64_t max)
   struct SS (iter) pred;
   struct SS (gap) g;
 
-  SS (locate) (set, max, &pred, &g);
+  SS (locate) (set, max, false, &pred, &g);
   if (SS (iter_ok) (pred) && max < SS (end_at) (pred.node, pred.idx))
     return SS (prev_gap) (pred);
   return g;
@@ -344,12 +344,13 @@ SS (insert_behind) (struct segset *set, struct SS (gap) g, struct range r, SS (v
 SEGSET_INLINE struct SS (gap)
 SS (gap_for) (const struct segset *set, struct range r)
 {
-  struct SS (gap) g = SS (find_gap) (set, r.start);
-  struct SS (iter) next;
+  struct SS (iter) pred, next;
+  struct SS (gap) g;
 
   assert (r.start < r.end);
-  if (!SS (gap_ok) (g))
-    return g;
+  SS (locate) (set, r.start, true, &pred, &g);
+  if (SS (iter_ok) (pred) && r.start < SS (end_at) (pred.node, pred.idx))
+    return SEGSET_NO_GAP;
   next = SS (gap_next) (g);
   if (SS (iter_ok) (next) && next.node->l.start[next.idx] < r.end)
     return SEGSET_NO_GAP;
@@ -543,10 +544,13 @@ SS (isolate_inserts) (const struct segset *set, struct range r)
 SEGSET_FN struct SS (gap)
 SS (remove_range_with) (struct segset *set, struct range r, SS (piece_fn) *fn, void *arg)
 {
-  struct SS (gap) g = SS (lower_bound_gap) (set, r.start);
-  struct SS (iter) it = SS (lower_bound) (set, r.start);
+  struct SS (iter) it;
+  struct SS (gap) g;
   SS (val) left, gone, right;
 
+  SS (locate) (set, r.start, true, &it, &g);
+  if (!SS (iter_ok) (it) || r.start >= SS (end_at) (it.node, it.idx))
+    it = SS (gap_next) (g);
   while (SS (iter_ok) (it) && r.start < r.end) {
     struct range sr = SS (range) (it), piece = range_intersect (sr, r);
 

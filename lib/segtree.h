@@ -375,7 +375,9 @@ SS (gap_range) (struct SS (gap) g)
 /* ---- search ---- */
 
 /* How many starts in N, which is not empty, are not above KEY?  Without branches: the
- * outcome of each step is a coin toss, and a wrong guess costs more than the load.
+ * outcome of each step is a coin toss, and a wrong guess costs more than the load (look-up at
+ * 1 M ranges 1.25 of absl's with branches, 0.95 without).  Only "behind all" is asked first:
+ * it is seldom so, or, when a set is loaded in order, always (load 1.1 to 0.55).
  */
 SEGSET_INLINE int
 SS (upper) (const struct SS (node) *n, uint64_t key)
@@ -383,6 +385,8 @@ SS (upper) (const struct SS (node) *n, uint64_t key)
   const uint64_t *start = n->l.start, *base = start;
   size_t len = n->n;
 
+  if (key >= start[len - 1])
+    return len;
   while (len > 1) {
     size_t half = len / 2;
 
@@ -392,9 +396,21 @@ SS (upper) (const struct SS (node) *n, uint64_t key)
   return base - start + (*base <= key);
 }
 
-/* The last segment that starts at or before KEY, or none, and the gap behind it. */
+/* Ask for the first BYTES of a node at once: a binary search would wait for its lines one
+ * after the other (look-up 0.95 to 0.75, insertion 1.05 to 0.88 of absl's at 1 M).
+ */
 SEGSET_INLINE void
-SS (locate) (const struct segset *set, uint64_t key, struct SS (iter) *pred,
+SS (prefetch) (const struct SS (node) *n, size_t bytes)
+{
+  for (size_t at = 0; at < bytes; at += PC_CACHE_LINE)
+    __builtin_prefetch ((const char *) n + at);
+}
+
+/* The last segment that starts at or before KEY, or none, and the gap behind it.  Whoever is
+ * going to change the leaf says so, and has all of it fetched.
+ */
+SEGSET_INLINE void
+SS (locate) (const struct segset *set, uint64_t key, bool change, struct SS (iter) *pred,
              struct SS (gap) *gap)
 {
   struct SS (node) *n = SS (root) (set);
@@ -404,14 +420,19 @@ SS (locate) (const struct segset *set, uint64_t key, struct SS (iter) *pred,
   *gap = (struct SS (gap)) { NULL, 0 };
   if (n == NULL)
     return;
-  for (;;) {
+  for (uint32_t level = set->height; level > 1; level--) {
     i = SS (upper) (n, key);
     if (i > 0)
       *pred = (struct SS (iter)) { n, i - 1 };
-    if (n->leaf)
-      break;
     n = n->i.child[i];
+    if (level > 2)
+      SS (prefetch) (n, offsetof (struct SS (node), i.len));
+    else
+      SS (prefetch) (n, change ? SS (NODE_SIZE) : offsetof (struct SS (node), l.len));
   }
+  i = SS (upper) (n, key);
+  if (i > 0)
+    *pred = (struct SS (iter)) { n, i - 1 };
   *gap = (struct SS (gap)) { n, i };
 }
 

@@ -11,3 +11,21 @@ BENCHES += %D%/bench-traces
 .PHONY: bench-traces
 bench-traces: %D%/bench-traces
 	srcdir='$(srcdir)' %D%/bench-traces
+
+EXTRA_DIST += \
+	%D%/bench-segset-ours.c \
+	%D%/bench-segset.cc \
+	%D%/bench-segset.h \
+	$(NULL)
+
+if HAVE_BENCH_SETS
+BENCHES += %D%/bench-segset
+EXTRA_PROGRAMS += %D%/bench-segset
+%C%_bench_segset_SOURCES = \
+	%D%/bench-segset-ours.c \
+	%D%/bench-segset.cc \
+	%D%/bench-segset.h \
+	$(NULL)
+%C%_bench_segset_CXXFLAGS = -std=gnu++17 $(AM_CXXFLAGS)
+%C%_bench_segset_LDADD = lib/libpagecache-core.la $(BENCH_SETS_LIBS)
+endif
