@@ -32,3 +32,15 @@ PLUGIN_LDFLAGS = \
 	$(NULL)
 
 EXTRA_DIST += %D%/plugin.syms
+
+# The manual.  Perl's pod2man comes with Perl; without it everything else is built.
+EXTRA_DIST += %D%/nbdkit-pagecache-plugin.pod
+if HAVE_POD2MAN
+man_MANS += %D%/nbdkit-pagecache-plugin.1
+CLEANFILES += %D%/nbdkit-pagecache-plugin.1
+%D%/nbdkit-pagecache-plugin.1: %D%/nbdkit-pagecache-plugin.pod
+	$(AM_V_GEN)$(MKDIR_P) %D% && $(POD2MAN) --utf8 --errors=die --section=1 \
+	  --center=pagecache --release='pagecache $(PACKAGE_VERSION)' \
+	  --name=nbdkit-pagecache-plugin \
+	  '$(srcdir)/%D%/nbdkit-pagecache-plugin.pod' $@.tmp && mv $@.tmp $@
+endif

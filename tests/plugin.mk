@@ -37,3 +37,6 @@ dist_check_SCRIPTS += %D%/plugin-errors.sh
 
 TESTS += %D%/plugin-lifecycle.sh
 dist_check_SCRIPTS += %D%/plugin-lifecycle.sh
+
+TESTS += %D%/plugin-manual.sh
+dist_check_SCRIPTS += %D%/plugin-manual.sh
