@@ -70,6 +70,8 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/dirtyset.h \
 	%D%/framerefs.c \
 	%D%/framerefs.h \
+	%D%/mappingset.c \
+	%D%/mappingset.h \
 	%D%/rangeset.c \
 	%D%/rangeset.h \
 	%D%/zeroset.c \

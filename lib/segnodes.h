@@ -35,6 +35,7 @@
 #ifndef PC_SEGNODES_H
 #define PC_SEGNODES_H
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -136,6 +137,31 @@ extern void segnodes_take (struct segnodes *, uint32_t keep, struct segnodes_bat
 
 /* Free all spare nodes but KEEP, at once. */
 extern void segnodes_trim (struct segnodes *, uint32_t keep) PC_NONNULL (1);
+
+/* For what is made of nodes: one out of the list, which the reserve put there, and back. */
+static inline void *
+segnodes_pop (struct segnodes *nodes)
+{
+  struct segnode *node = nodes->spare;
+
+  assert (node != NULL);        /* the caller did not ask how many it needs */
+  nodes->spare = node->next;
+  nodes->nspare--;
+  nodes->nused++;
+  return node;
+}
+
+static inline void
+segnodes_push (struct segnodes *nodes, void *used)
+{
+  struct segnode *node = used;
+
+  assert (nodes->nused > 0);
+  node->next = nodes->spare;
+  nodes->spare = node;
+  nodes->nspare++;
+  nodes->nused--;
+}
 
 /* All bytes that came from the allocator, in sets and spare. */
 static inline size_t

@@ -178,14 +178,8 @@ SS (end_at) (struct SS (node) *n, int idx)
 SEGSET_FN struct SS (node) *
 SS (take_node) (struct segset *set, bool leaf)
 {
-  struct segnodes *nodes = set->nodes;
-  struct segnode *spare = nodes->spare;
-  struct SS (node) *n = (void *) spare;
+  struct SS (node) *n = segnodes_pop (set->nodes);
 
-  assert (spare != NULL);       /* the caller asked X_need before */
-  nodes->spare = spare->next;
-  nodes->nspare--;
-  nodes->nused++;
   n->parent = NULL;
 #if SEGSET_GAPS
   n->maxgap = 0;
@@ -198,14 +192,7 @@ SS (take_node) (struct segset *set, bool leaf)
 SEGSET_FN void
 SS (free_node) (struct segset *set, struct SS (node) *n)
 {
-  struct segnodes *nodes = set->nodes;
-  struct segnode *spare = (void *) n;
-
-  spare->next = nodes->spare;
-  nodes->spare = spare;
-  nodes->nspare++;
-  assert (nodes->nused > 0);
-  nodes->nused--;
+  segnodes_push (set->nodes, n);
 }
 
 SEGSET_INLINE struct SS (node) *

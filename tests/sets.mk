@@ -26,3 +26,7 @@ check_PROGRAMS += %D%/test-zeroset
 TESTS += %D%/test-framerefs
 check_PROGRAMS += %D%/test-framerefs
 %C%_test_framerefs_SOURCES = %D%/test-framerefs.c
+
+TESTS += %D%/test-mappingset
+check_PROGRAMS += %D%/test-mappingset
+%C%_test_mappingset_SOURCES = %D%/test-mappingset.c
