@@ -177,7 +177,9 @@ pagecache_prefetch (struct pagecache_file *f, uint64_t len, uint64_t off)
   return 0;
 }
 
+/* origin_do has req.arg to itself while it waits. */
 struct direct_extents {
+  struct origin_req req;
   int (*fn) (void *, uint64_t, uint64_t, unsigned);
   void *arg;
   int err;
@@ -186,7 +188,7 @@ struct direct_extents {
 static void
 direct_extent (struct origin_req *req, uint64_t off, uint64_t len, unsigned type)
 {
-  struct direct_extents *d = req->arg;
+  struct direct_extents *d = container_of (req, struct direct_extents, req);
 
   if (!d->err)
     d->err = d->fn (d->arg, off, len, type);
@@ -196,10 +198,12 @@ int
 pagecache_extents (struct pagecache_file *f, uint64_t len, uint64_t off, unsigned flags,
                    int (*fn) (void *, uint64_t, uint64_t, unsigned), void *arg)
 {
-  struct direct_extents d = { fn, arg, 0 };
-  struct origin_req req = {
-    .cmd = ORIGIN_STATUS, .prio = ORIGIN_PRIO_DEMAND, .flags = flags & PAGECACHE_REQ_ONE ? ORIGIN_ONE : 0,
-    .off = off, .len = len, .extent = direct_extent, .arg = &d,
+  struct direct_extents d = {
+    .req = {
+      .cmd = ORIGIN_STATUS, .prio = ORIGIN_PRIO_DEMAND, .flags = flags & PAGECACHE_REQ_ONE ? ORIGIN_ONE : 0,
+      .off = off, .len = len, .extent = direct_extent,
+    },
+    .fn = fn, .arg = arg,
   };
   int err;
 
@@ -207,8 +211,8 @@ pagecache_extents (struct pagecache_file *f, uint64_t len, uint64_t off, unsigne
     return EINVAL;
   if (f->ex)
     return public_errno (inode_extents (f->ex->ino, range_of (len, off), flags & PAGECACHE_REQ_ONE, fn, arg));
-  list_node_init (&req.node);
-  err = origin_do (f->origin, &req);
+  list_node_init (&d.req.node);
+  err = origin_do (f->origin, &d.req);
   return public_errno (err ? err : d.err);
 }
 

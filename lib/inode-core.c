@@ -22,29 +22,47 @@
 /*----------------------------------------------------------------------*/
 /* Memory. */
 
-/* Tree nodes and fills are charged before they are allocated (D13).  When the budget is spent, frames
- * make room: their memory goes back to the system.  Called without a lock.
+/* Tree nodes and fills are charged before they are allocated (D13).  Never waits and never evicts: it is called
+ * under a stripe's lock too, and eviction takes those.
  */
 void *
 meta_alloc (void *opaque, size_t size)
 {
   struct inode_env *env = opaque;
-  unsigned tries;
   void *p;
 
-  for (tries = 0; budget_take (env->budget, BUDGET_META, size) != 0; tries++) {
-    unsigned frames = size / PAGE_SIZE + 1;
-
-    if (tries == 64)
-      return NULL;
-    if (memfile_shrink (env->mf, frames) >= frames)
-      continue;
-    if (!env->reclaim (env->hook_arg, 16))
-      return NULL;
-  }
+  if (budget_take (env->budget, BUDGET_META, size) != 0)
+    return NULL;
   p = aligned_alloc (64, (size + 63) & ~(size_t) 63);
   if (!p)
     budget_give (env->budget, BUDGET_META, size);
+  return p;
+}
+
+/* The budget is spent: frames make room, their memory goes back to the system.  With no lock held.  False: no clean
+ * frame is to be had.
+ */
+bool
+meta_make_room (struct inode_env *env, size_t size)
+{
+  uint32_t frames = (uint32_t) (size / PAGE_SIZE) + 1;
+
+  lock_assert_none_held ();
+  if (memfile_shrink (env->mf, frames) >= frames)
+    return true;
+  return env->reclaim (env->hook_arg, frames < 16 ? 16 : frames);
+}
+
+/* meta_alloc, trying hard; with no lock held. */
+void *
+meta_alloc_hard (struct inode_env *env, size_t size)
+{
+  unsigned tries;
+  void *p;
+
+  for (tries = 0; (p = meta_alloc (env, size)) == NULL && tries < 64; tries++)
+    if (!meta_make_room (env, size))
+      break;
   return p;
 }
 
@@ -58,10 +76,16 @@ meta_free (void *opaque, void *p, size_t size)
 }
 
 static int
-nodes_fetch (struct segnodes *nodes, uint32_t missing, struct segnodes_batch *batch)
+nodes_fetch (struct inode_env *env, struct segnodes *nodes, uint32_t missing, struct segnodes_batch *batch)
 {
+  unsigned tries;
+  int err;
+
   *batch = SEGNODES_BATCH_INIT;
-  return segnodes_batch_alloc (nodes, missing, batch);
+  for (tries = 0; (err = segnodes_batch_alloc (nodes, missing, batch)) == ENOMEM && tries < 64; tries++)
+    if (!meta_make_room (env, (size_t) missing * SEGNODE_SIZE))
+      break;
+  return err;
 }
 
 int
@@ -71,7 +95,6 @@ stripe_nodes (struct inode *ino, struct stripe *st, uint32_t map_inserts, uint32
   uint32_t want = 0, missing;
   int err;
 
-  (void) ino;
   if (map_inserts)
     want += rangeset_need (&st->map, map_inserts);
   if (dirty_inserts)
@@ -80,7 +103,7 @@ stripe_nodes (struct inode *ino, struct stripe *st, uint32_t map_inserts, uint32
   if (missing == 0)
     return 0;
   rwlock_drop (&st->lock);
-  err = nodes_fetch (&st->nodes, missing, &batch);
+  err = nodes_fetch (ino->env, &st->nodes, missing, &batch);
   rwlock_take (&st->lock);
   if (err)
     return err;
@@ -103,7 +126,7 @@ zeros_nodes (struct inode *ino, struct stripe *st, uint32_t inserts)
     return 0;
   if (st)
     rwlock_drop (&st->lock);
-  err = nodes_fetch (&ino->znodes, missing, &batch);
+  err = nodes_fetch (ino->env, &ino->znodes, missing, &batch);
   if (st)
     rwlock_take (&st->lock);
   if (err)
@@ -175,8 +198,8 @@ op_may_wait (struct inode_op *op, int err)
 /* op found no frame.  It is woken when one may be had; it also looks again by itself after a while, since
  * what makes a frame evictable is not always seen (a mapping goes, a touch ages).
  */
-bool
-op_park_memory (struct inode_op *op)
+void
+op_park_memory (struct inode_op *op, int err)
 {
   struct inode_env *env = op->ino->env;
   uint32_t frame;
@@ -193,11 +216,11 @@ op_park_memory (struct inode_op *op)
 
   env->starved (env->hook_arg);
   op->wake_at_ns = clock_now (env->clock) + 20 * NSEC_PER_MSEC;
-  if (memfile_alloc (env->mf, 1, &frame) == 1) {
+  /* A frame may have come free before we were on the list. */
+  if (err == EAGAIN && memfile_alloc (env->mf, 1, &frame) == 1) {
     memfile_put (env->mf, frame);
     op->wake (op);
   }
-  return true;
 }
 
 static void
@@ -301,7 +324,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   unsigned i;
 
   assert (id != 0 && id < 1u << FRAME_ID_BITS);
-  ino = meta_alloc (env, sizeof *ino);
+  ino = meta_alloc_hard (env, sizeof *ino);
   if (!ino)
     return ENOMEM;
   memset (ino, 0, sizeof *ino);
@@ -338,7 +361,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
     list_init (&st->fills);
   }
   if (env->readahead_max) {
-    ino->ra = meta_alloc (env, sizeof *ino->ra);
+    ino->ra = meta_alloc_hard (env, sizeof *ino->ra);
     if (ino->ra) {
       struct readahead_limits rl = {
         .size = ino->size, .window_max = env->readahead_max,

@@ -103,29 +103,38 @@ overlay (struct inode *ino, struct range r, struct exts *out)
   }
 }
 
+/* origin_do has req.arg to itself while it waits. */
+struct question {
+  struct origin_req req;
+  struct exts *under;
+};
+
 static void
 got_extent (struct origin_req *req, uint64_t off, uint64_t len, unsigned type)
 {
-  ext_add (req->arg, off, off + len, type);
+  ext_add (container_of (req, struct question, req)->under, off, off + len, type);
 }
 
 static int
 ask_origin (struct inode *ino, struct range r, bool one, struct exts *under)
 {
-  struct origin_req req = {
-    .cmd = ORIGIN_STATUS, .prio = ORIGIN_PRIO_DEMAND, .flags = one ? ORIGIN_ONE : 0,
-    .off = r.start, .len = range_len (r), .extent = got_extent, .arg = under,
+  struct question q = {
+    .req = {
+      .cmd = ORIGIN_STATUS, .prio = ORIGIN_PRIO_DEMAND, .flags = one ? ORIGIN_ONE : 0,
+      .off = r.start, .len = range_len (r), .extent = got_extent,
+    },
+    .under = under,
   };
   uint64_t mask = (uint64_t) ino->block_min - 1;
   int err = ENOTSUP;
 
-  req.len += req.off & mask;
-  req.off &= ~mask;
-  if (((req.off + req.len) & mask) && req.off + req.len < ino->size)
-    req.len = ((req.off + req.len + mask) & ~mask) - req.off;
-  list_node_init (&req.node);
-  if (ino->origin->info.can_extents && req.len <= UINT32_MAX)
-    err = origin_do (ino->origin, &req);
+  q.req.len += q.req.off & mask;
+  q.req.off &= ~mask;
+  if (((q.req.off + q.req.len) & mask) && q.req.off + q.req.len < ino->size)
+    q.req.len = ((q.req.off + q.req.len + mask) & ~mask) - q.req.off;
+  list_node_init (&q.req.node);
+  if (ino->origin->info.can_extents && q.req.len <= UINT32_MAX)
+    err = origin_do (ino->origin, &q.req);
   if (err || under->n == 0) {
     /* N-55: not knowing is said as "data". */
     under->n = 0;

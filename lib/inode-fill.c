@@ -448,7 +448,7 @@ choose_buffer (struct inode *ino, uint32_t *frames, unsigned n, void **bounce, b
     *bounce = bounce_take (env->bounce, false);
     if (!*bounce && c < unit) {
       use = unit < n ? unit : n;
-      *bounce = meta_alloc (env, (size_t) use << PAGE_SHIFT);
+      *bounce = meta_alloc_hard (env, (size_t) use << PAGE_SHIFT);
       *heap = *bounce != NULL;
       if (!*bounce)
         use = 0;
@@ -472,7 +472,7 @@ free_buffer (struct inode_env *env, void *bounce, bool heap, unsigned npages)
 static struct fill *
 fill_new (struct inode *ino, const uint32_t *frames, unsigned n, void *bounce, bool heap)
 {
-  struct fill *f = meta_alloc (ino->env, fill_size (n));
+  struct fill *f = meta_alloc_hard (ino->env, fill_size (n));
 
   if (!f)
     return NULL;

@@ -189,13 +189,15 @@ struct fill {
 /* inode.c */
 extern void *meta_alloc (void *env, size_t size);
 extern void meta_free (void *env, void *p, size_t size);
+extern void *meta_alloc_hard (struct inode_env *, size_t size);
+extern bool meta_make_room (struct inode_env *, size_t size);
 
 /* Take n frames, evicting if need be; returns how many (0: nothing can go now). */
 extern unsigned env_alloc_frames (struct inode_env *, unsigned n, uint32_t *out);
 extern void env_free_frames (struct inode_env *, const uint32_t *frames, unsigned n);
 
-/* Wait for frames: true if the op is parked, false if it should look again at once. */
-extern bool op_park_memory (struct inode_op *);
+/* Wait for frames (EAGAIN) or for memory (ENOMEM), as op_may_wait allowed. */
+extern void op_park_memory (struct inode_op *, int err);
 extern bool op_may_wait (struct inode_op *, int err);
 
 /* See to spare tree nodes.  Called with the lock held exclusively, returns with it held.  0: they are

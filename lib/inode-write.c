@@ -459,7 +459,7 @@ write_run (struct inode_op *op)
   if (op->stage == STAGE_COPY) {
     err = write_pages (op);
     if (op_may_wait (op, err)) {
-      op_park_memory (op);
+      op_park_memory (op, err);
       return false;
     }
     if (err) {

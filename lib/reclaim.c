@@ -9,6 +9,7 @@
 #include "reclaim.h"
 
 #define BATCH 64
+#define TRIES 16
 
 struct victim {
   uint64_t owner;
@@ -34,8 +35,10 @@ batch_size (struct inode_env *env, unsigned want)
   return n < 8 ? 8 : n > BATCH ? BATCH : n;
 }
 
-unsigned
-reclaim_frames (struct inode_env *env, const struct reclaim_hooks *hooks, unsigned want, unsigned *dirty)
+/* One batch.  *picked: how many were looked at. */
+static unsigned
+reclaim_batch (struct inode_env *env, const struct reclaim_hooks *hooks, unsigned want, unsigned *dirty,
+               unsigned *picked)
 {
   uint32_t frames[BATCH];
   uint64_t pgnos[BATCH];
@@ -45,6 +48,7 @@ reclaim_frames (struct inode_env *env, const struct reclaim_hooks *hooks, unsign
   lock_take (&env->evict_lock);
   n = evict_pick (env->evict, frames, batch_size (env, want), 0);
   lock_drop (&env->evict_lock);
+  *picked = n;
   for (i = 0; i < n; i++)
     v[i] = (struct victim) { atomic_load (&memfile_frame (env->mf, frames[i])->owner), frames[i] };
   qsort (v, n, sizeof *v, by_owner);
@@ -63,5 +67,18 @@ reclaim_frames (struct inode_env *env, const struct reclaim_hooks *hooks, unsign
       hooks->put (hooks->arg, ino);
     }
   }
+  return gone;
+}
+
+unsigned
+reclaim_frames (struct inode_env *env, const struct reclaim_hooks *hooks, unsigned want, unsigned *dirty)
+{
+  unsigned tries, gone = 0, picked = 1;
+
+  /* A batch may be dirty or busy throughout while others are clean.  Bounded: where nearly all is dirty the
+   * caller had better wait for write-back.
+   */
+  for (tries = 0; tries < TRIES && gone == 0 && picked > 0; tries++)
+    gone = reclaim_batch (env, hooks, want, dirty, &picked);
   return gone;
 }
