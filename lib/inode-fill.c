@@ -278,6 +278,7 @@ fill_done (struct origin_req *req, int err)
   struct inode_env *env = ino->env;
   struct stripe *st = inode_stripe (ino, f->range.start);
   uint32_t fresh[STRIPE_PAGES];
+  uint64_t len = range_len (f->range), started_ns = f->started_ns;
   unsigned i, nfresh = 0;
   bool last;
 
@@ -308,12 +309,13 @@ fill_done (struct origin_req *req, int err)
   fill_tell (f, err);
   last = fill_put_locked (f);
   rwlock_drop (&st->lock);
+  /* Unless it was the last, f belongs to those who wait from here on. */
 
   if (ino->ra && !err) {
     uint64_t now = clock_now (env->clock);
 
     lock_take (&ino->ra_lock);
-    readahead_done (ino->ra, range_len (f->range), now - f->started_ns, now);
+    readahead_done (ino->ra, len, now - started_ns, now);
     lock_drop (&ino->ra_lock);
   }
   if (last)
