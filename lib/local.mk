@@ -146,6 +146,7 @@ pkgconfig_DATA += %D%/pagecache.pc
 
 EXTRA_DIST += \
 	%D%/LAYERS \
+	%D%/README.md \
 	%D%/RULES.md \
 	%D%/libpagecache.syms \
 	$(NULL)
