@@ -29,3 +29,9 @@ EXTRA_PROGRAMS += %D%/bench-segset
 %C%_bench_segset_CXXFLAGS = -std=gnu++17 $(AM_CXXFLAGS)
 %C%_bench_segset_LDADD = lib/libpagecache-core.la $(BENCH_SETS_LIBS)
 endif
+
+# What a frame costs: the run set of memfile beside a segment set.
+EXTRA_PROGRAMS += %D%/bench-frames
+BENCHES += %D%/bench-frames
+%C%_bench_frames_SOURCES = %D%/bench-frames.c
+%C%_bench_frames_LDADD = lib/libpagecache-core.la
