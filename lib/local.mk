@@ -86,8 +86,18 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 7
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/nbdlink.c \
+	%D%/nbdlink.h \
+	%D%/nbdpool.c \
+	%D%/nbdpool.h \
+	%D%/nbdtend.c \
+	%D%/nbdtend.h \
+	%D%/nbdwire.c \
+	%D%/nbdwire.h \
 	%D%/origin-mem.c \
 	%D%/origin-mem.h \
+	%D%/origin-nbd.c \
+	%D%/origin-nbd.h \
 	$(NULL)
 
 # tier 8

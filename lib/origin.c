@@ -102,9 +102,12 @@ origin_submit (struct origin *o, struct origin_req *req)
   count (o, req);
 
   list_node_init (&req->node);
+  req->next = NULL;
   req->conn = NULL;
+  req->reply = NULL;
   req->cookie = 0;
   req->at_ns = 0;
+  req->lost_ns = 0;
   req->got = 0;
   req->status_at = req->off;
   req->err = 0;

@@ -105,11 +105,14 @@ struct origin_req {
   uint32_t carrier;
 
   /* The origin's own, from submit to done. */
-  struct list_node node;
+  struct list_node node;        /* in the queue, or among those under way */
+  struct origin_req *next;      /* among those answered and not yet looked at */
   void *conn;
+  void *reply;                  /* what an answer brought, for the check of it */
   int64_t cookie;
-  uint64_t at_ns;
-  uint64_t got;                 /* READ over structured replies: bytes that came */
+  uint64_t at_ns;               /* when it was sent */
+  uint64_t lost_ns;             /* when it first lost its connection; 0 never */
+  uint64_t got;                 /* READ over structured replies: bytes that came, in order */
   uint64_t status_at;           /* STATUS: where the next extent must begin */
   int err;
   unsigned tries;
@@ -134,10 +137,12 @@ struct origin_info {
  *          requests, and before any done() of a request carried by a later connection.
  * failed   the origin came back as something else (D14): err is EIO for good, or
  *          0 when it is right again.  Requests are answered accordingly.
+ * notice   one line for the log, of level 0 (debug) to 3 (error) as pagecache.h has them.
  */
 struct origin_events {
   void (*lost) (void *arg, uint32_t carrier);
   void (*failed) (void *arg, int err, const char *why);
+  void (*notice) (void *arg, int level, const char *line);
   void *arg;
 };
 

@@ -13,3 +13,16 @@ check_PROGRAMS += %D%/test-origin-mem
 TESTS += %D%/test-uri
 check_PROGRAMS += %D%/test-uri
 %C%_test_uri_SOURCES = %D%/test-uri.c
+
+# A loop, a server and an origin, for the tests of the NBD origin.
+EXTRA_DIST += %D%/nbdtest.h
+pc_nbdtest_sources = \
+	%D%/evil.c \
+	%D%/evil.h \
+	%D%/nbdserver.c \
+	%D%/nbdserver.h \
+	$(NULL)
+
+TESTS += %D%/test-origin-nbd
+check_PROGRAMS += %D%/test-origin-nbd
+%C%_test_origin_nbd_SOURCES = %D%/test-origin-nbd.c $(pc_nbdtest_sources)

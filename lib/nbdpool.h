@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * nbdpool - the connections of one NBD origin and the requests that wait for them.
+ *
+ * Answers: on which connection does a request go, what has been answered, what becomes
+ * of the rest when a connection ends?
+ *
+ * Life of a connection
+ *
+ *   (connecting, nbdtend.c)      -> UP       nbdpool_make_conn, added by nbdtend.c
+ *   UP           -> LEAVING      the server said ESHUTDOWN: nothing is sent any more,
+ *                answers still come
+ *   UP, LEAVING  -> DYING        nbdpool_die: lost, or given up; nobody enters libnbd
+ *                any more
+ *   DYING        -> BURIED       nbdpool_bury: the handle is closed, lost () is told,
+ *                reads are queued again
+ *   BURIED       -> gone         nbdpool_release: the far side has gone, or the
+ *                quarantine is over (D16)
+ *
+ * All of that happens on the loop.  What another thread does with a connection is to
+ * send on it: it counts itself in users under the lock, calls libnbd without it, and
+ * counts itself out; a connection is buried when users is 0, so a handle is never
+ * closed under somebody.
+ *
+ * Order of news (origin.h): answers that came before the loss are given before lost (),
+ * because bury gives them; lost () comes before ENOTCONN, because bury tells it first;
+ * and before a later connection's answers, because the loop takes that one up
+ * afterwards.
+ *
+ * Threads  send_out: any; the rest: the loop, but for _locked ones.
+ * Locks    _locked: the pool's; others take it.  No lock is held while libnbd, done(),
+ *          extent() or an event is called.
+ *
+ * Invariants, under the lock, run by nbdpool_check_locked ():
+ *   (1) a request is in exactly one place: a queue, a connection's pinned or under_way
+ *       list, or unanswered
+ *   (2) nflight is the length of under_way, nback that of those not of demand; both
+ *       within their bounds
+ *   (3) outstanding counts the requests that are queued, pinned or under way
+ */
+#ifndef PC_NBDPOOL_H
+#define PC_NBDPOOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "compiler.h"
+#include "evloop.h"
+#include "lock.h"
+#include "nbdwire.h"
+
+#define NBDPOOL_MAX_CONNS 64
+#define NBDPOOL_MAX_FLIGHT 64u          /* a connection (D12, nbd.L-8) */
+#define NBDPOOL_MAX_BACK 48u            /* of these read-ahead and write-back */
+#define NBDPOOL_SPREAD_FLIGHT 16u       /* a connection, while others are on their way... */
+#define NBDPOOL_SPREAD_NS (500 * NSEC_PER_MSEC)         /* ...for at most so long */
+#define NBDPOOL_MORE_ABOVE 8u           /* outstanding a connection: make one more (D10) */
+#define NBDPOOL_BACKOFF_MIN_NS (5 * NSEC_PER_MSEC)
+#define NBDPOOL_BACKOFF_MAX_NS (200 * NSEC_PER_MSEC)
+
+struct event;
+struct nbdpool;
+
+enum nbdconn_state { CONN_UP, CONN_LEAVING, CONN_DYING, CONN_BURIED };
+
+struct nbdconn {
+  /* Fixed. */
+  struct nbdpool *pool;
+  struct nbdwire wire;          /* its done stack: any thread */
+  uint32_t carrier;             /* 0: for block status only */
+
+  /* The loop's. */
+  struct event *readable, *writable;
+  bool reading, writing;        /* which of them are added */
+  uint64_t quarantine_ns;       /* BURIED: until when */
+  const char *because;          /* why it dies, for the log */
+
+  /* Guarded by pool->lock. */
+  enum nbdconn_state state;
+  struct list_node node;        /* pool->dying */
+  struct list under_way;        /* oldest first */
+  struct list pinned;           /* flushes that wait to be sent on this connection */
+  struct list unanswered;       /* BURIED: writes whose outcome nobody knows */
+  unsigned nflight, nback;
+  bool told;                    /* lost () has been told */
+  uint64_t born_ns;
+  uint64_t nwritten, nflushed;  /* writes answered; of these before the last good flush was sent */
+  uint64_t used_ns;             /* when it was last sent to */
+
+  _Atomic unsigned users;       /* threads in libnbd; grows under the lock only */
+  _Atomic bool attention;       /* the loop should look at it */
+  _Atomic bool writing_seen;    /* mirror of writing, for those who would wake the loop */
+  _Atomic uint64_t heard_ns;    /* when something last came */
+};
+
+/* One attempt to connect, in a thread of its own: it looks up the name, connects and
+ * negotiates, posts the
+ * origin's work and ends.  The loop, or close, joins it.
+ */
+struct nbdconnector {
+  pthread_t thread;
+  bool structured, meta;
+  _Atomic bool over;
+  struct nbdlink link;
+  int err;
+  char *why;
+};
+
+struct nbdpool {
+  struct origin base;
+
+  /* Fixed. */
+  const struct nbdlink_params *params;
+  char *export_name;
+  char *canonical;
+  struct evloop *loop;
+  struct clock *clock;
+  bool single;                  /* one connection for data and block status */
+  unsigned max_conns;           /* for data */
+  int cancel_fd;
+
+  /* The loop's. */
+  struct evloop_timer timer;
+  struct nbdconnector *connector;
+  uint64_t backoff_ns, retry_ns;        /* next attempt not before retry_ns; 0: none is planned */
+  uint64_t extra_blocked_ns, meta_blocked_ns;
+  bool said_down;
+  unsigned short rnd[3];
+
+  struct evloop_work work;
+
+  struct lock lock;             /* RANK_ORIGIN */
+  /* Guarded by lock. */
+  struct list queue[ORIGIN_NR_PRIO];
+  struct list status_queue;     /* for the meta connection */
+  struct nbdconn *conn[NBDPOOL_MAX_CONNS]; /* UP or LEAVING, for data */
+  unsigned nconns;
+  struct nbdconn *meta;
+  struct list dying;
+  unsigned outstanding;
+  uint64_t size_now;            /* smaller than info.size after the origin shrank */
+  bool up, shut, changed, closing;
+  bool ticking;                 /* the timer runs; else a submit wakes the loop */
+  bool want_more, want_meta;
+  bool more_failed;             /* the last attempt at one more did */
+  uint64_t spread_until_ns;     /* more connections are expected until then; 0: none */
+  uint64_t down_ns;             /* since when, if not up */
+  uint32_t last_carrier;
+  uint64_t reconnects;
+};
+
+/* Under the lock */
+
+/* Why req cannot be taken now; 0 if it can. */
+extern int nbdpool_admission_locked (struct nbdpool *, const struct origin_req *);
+extern bool nbdpool_has_room_locked (const struct nbdconn *, const struct origin_req *);
+extern struct nbdconn *nbdpool_pick_locked (struct nbdpool *, const struct origin_req *);
+extern struct nbdconn *nbdpool_find_locked (struct nbdpool *, uint32_t carrier);
+
+/* req will be sent on the connection by the caller, who calls send_out when the lock is
+ * dropped.
+ */
+extern void nbdpool_attach_locked (struct nbdconn *, struct origin_req *);
+extern void nbdpool_check_locked (struct nbdpool *);
+
+/* Send req, which is attached.  req may be done, and connection and pool gone, when
+ * this returns.
+ */
+extern void nbdpool_send_out (struct nbdconn *, struct origin_req *);
+
+/* Lists of requests to be done() when the lock is dropped; req->err is the answer. */
+extern void nbdpool_add_answer (struct list *answers, struct origin_req *, int err);
+extern void nbdpool_answer_all (struct list *answers);
+
+/* Have nbdtend_turn run on the loop; under the lock or not. */
+extern void nbdpool_wake (struct nbdpool *);
+
+extern void nbdpool_notice (struct nbdpool *, int level, const char *fmt, ...) PC_PRINTF (3, 4);
+
+/* Send what can be sent now. */
+extern void nbdpool_pump (struct nbdpool *);
+
+/* Block status that nobody can give: all data is always right (N-55).  Not under the
+ * lock.
+ */
+extern void nbdpool_tell_all_data (struct origin_req *);
+
+/* Look at what came of the last call into libnbd: answers, the end, the wish to write. */
+extern void nbdpool_service (struct nbdconn *);
+
+/* Takes the link over; the connection is in no list yet. */
+PC_MUST_CHECK
+extern int nbdpool_make_conn (struct nbdpool *, struct nbdlink *, bool meta, struct nbdconn **);
+
+/* because: a literal for the log, or NULL if it is nothing to talk about. */
+extern void nbdpool_die (struct nbdconn *, const char *because);
+extern void nbdpool_bury (struct nbdconn *);
+extern void nbdpool_release (struct nbdconn *);
+
+/* When to try to connect again: about after_ns from now; after a connection that lived
+ * so long.
+ */
+extern void nbdpool_plan_retry (struct nbdpool *, uint64_t after_ns);
+extern void nbdpool_plan_reconnect (struct nbdpool *, uint64_t lived_ns);
+
+#endif /* PC_NBDPOOL_H */

@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * nbdtend - see nbdtend.h.
+ */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libnbd.h>
+
+#include "nbdtend.h"
+
+#define CHANGED_RETRY_NS NSEC_PER_SEC   /* a wrong origin is not wrong for milliseconds */
+#define EXTRA_BLOCK_NS (60 * NSEC_PER_SEC)
+#define LARGE_ZERO (UINT64_C (32) << 20)
+#define SLOW_FACTOR 10                  /* FLUSH and large TRIM or ZERO */
+#define BUSY_FACTOR 4                   /* while other requests progress */
+
+/* Connecting */
+
+static void *
+connector_main (void *arg)
+{
+  struct nbdpool *p = arg;
+  struct nbdconnector *k = p->connector;
+
+  k->err = nbdlink_connect (p->params, p->export_name, k->structured, p->cancel_fd, p->clock,
+                            &k->link, &k->why);
+  atomic_store (&k->over, true);
+  nbdpool_wake (p);
+  return NULL;
+}
+
+/* The thread begins with all signals blocked (K-13).  Its stack: TLS and name look-up
+ * use some 100 KiB.
+ */
+static int
+start_connector (struct nbdpool *p, bool meta)
+{
+  struct nbdconnector *k = calloc (1, sizeof *k);
+  pthread_attr_t attr;
+  sigset_t all, old;
+  int err;
+
+  if (k == NULL)
+    return ENOMEM;
+  k->meta = meta;
+  k->structured = meta || p->single;
+  p->connector = k;
+  pthread_attr_init (&attr);
+  pthread_attr_setstacksize (&attr, 1 << 20);
+  sigfillset (&all);
+  pthread_sigmask (SIG_SETMASK, &all, &old);
+  err = pthread_create (&k->thread, &attr, connector_main, p);
+  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  pthread_attr_destroy (&attr);
+  if (err != 0) {
+    p->connector = NULL;
+    free (k);
+  }
+  return err;
+}
+
+void
+nbdtend_refuse_queued (struct nbdpool *p)
+{
+  struct list answers;
+  struct list_node *node, *next;
+  unsigned i;
+
+  list_init (&answers);
+  lock_take (&p->lock);
+  for (i = 0; i <= ORIGIN_NR_PRIO; i++) {
+    struct list *queue = i < ORIGIN_NR_PRIO ? &p->queue[i] : &p->status_queue;
+
+    list_for_each_safe (node, next, queue) {
+      struct origin_req *req = list_entry (node, struct origin_req, node);
+      int err = nbdpool_admission_locked (p, req);
+
+      if (err == 0)
+        continue;
+      list_remove (&req->node);
+      p->outstanding--;
+      nbdpool_add_answer (&answers, req, err);
+    }
+  }
+  lock_drop (&p->lock);
+  nbdpool_answer_all (&answers);
+}
+
+static bool
+same_name (const char *a, const char *b)
+{
+  return a == NULL || b == NULL || strcmp (a, b) == 0;
+}
+
+/* D14: is what came back what we had?  NULL, or what differs. */
+const char *
+nbdtend_compare (struct nbdpool *p, const struct nbdlink *link)
+{
+  if (!same_name (p->canonical, link->canonical))
+    return "the server calls the export by another name";
+  return nbdlink_differs (&p->base.info, &link->info);
+}
+
+static void
+set_changed (struct nbdpool *p, const char *differs)
+{
+  bool before;
+
+  lock_take (&p->lock);
+  before = p->changed;
+  p->changed = differs != NULL;
+  lock_drop (&p->lock);
+  if (differs != NULL)
+    nbdtend_refuse_queued (p);
+  if (before == (differs != NULL))
+    return;
+  if (differs != NULL)
+    nbdpool_notice (p, 3, "the origin came back as another: %s; every request fails until it is "
+                    "right", differs);
+  if (p->base.events.failed != NULL)
+    p->base.events.failed (p->base.events.arg, differs != NULL ? EIO : 0, differs);
+}
+
+static void
+compare_size (struct nbdpool *p, uint64_t size)
+{
+  uint64_t before;
+
+  lock_take (&p->lock);
+  before = p->size_now;
+  p->size_now = size < p->base.info.size ? size : p->base.info.size;
+  lock_drop (&p->lock);
+  if (size < p->base.info.size && size != before)
+    nbdpool_notice (p, 3, "the origin came back with %" PRIu64 " bytes instead of %" PRIu64
+            ": what lies beyond fails", size, p->base.info.size);
+  else if (size > p->base.info.size)
+    nbdpool_notice (p, 2, "the origin came back with %" PRIu64 " bytes instead of %" PRIu64
+            ": the old size is kept while the export is open", size, p->base.info.size);
+}
+
+/* A data connection is there: the first of a life, or one more. */
+static void
+adopt (struct nbdpool *p, struct nbdlink *link)
+{
+  const char *differs = nbdtend_compare (p, link);
+  struct nbdconn *c;
+  bool first;
+
+  lock_take (&p->lock);
+  first = !p->up;
+  lock_drop (&p->lock);
+  if (!first && (differs != NULL || link->info.size < p->size_now)) {
+    nbdpool_notice (p, 2, "one more connection is not like the others: %s",
+            differs != NULL ? differs : "its size is smaller");
+    nbdlink_close (link);
+    p->extra_blocked_ns = clock_now (p->clock) + EXTRA_BLOCK_NS;
+    lock_take (&p->lock);
+    p->more_failed = true;
+    lock_drop (&p->lock);
+    return;
+  }
+  if (first) {
+    set_changed (p, differs);
+    if (differs != NULL) {
+      nbdlink_close (link);
+      nbdpool_plan_retry (p, CHANGED_RETRY_NS);
+      return;
+    }
+    compare_size (p, link->info.size);
+  }
+  if (nbdpool_make_conn (p, link, false, &c) != 0) {
+    nbdlink_close (link);
+    nbdpool_plan_retry (p, NBDPOOL_BACKOFF_MAX_NS);
+    return;
+  }
+  lock_take (&p->lock);
+  p->conn[p->nconns++] = c;
+  p->up = true;
+  p->shut = false;
+  p->reconnects += first;
+  lock_drop (&p->lock);
+  p->retry_ns = 0;
+  if (first) {
+    nbdpool_notice (p, 1, "connected again");
+    p->said_down = false;
+    nbdtend_refuse_queued (p);     /* beyond a smaller end */
+  }
+}
+
+static void
+adopt_meta (struct nbdpool *p, struct nbdlink *link)
+{
+  struct nbdconn *c;
+
+  if (nbdtend_compare (p, link) != NULL || !link->extents
+      || nbdpool_make_conn (p, link, true, &c) != 0) {
+    nbdlink_close (link);
+    p->meta_blocked_ns = clock_now (p->clock) + EXTRA_BLOCK_NS;
+    return;
+  }
+  lock_take (&p->lock);
+  p->meta = c;
+  lock_drop (&p->lock);
+}
+
+static void
+connect_failed (struct nbdpool *p, const struct nbdconnector *k)
+{
+  uint64_t now = clock_now (p->clock);
+
+  if (k->meta) {
+    p->meta_blocked_ns = now + EXTRA_BLOCK_NS;
+    return;
+  }
+  if (p->up) {
+    p->extra_blocked_ns = now + EXTRA_BLOCK_NS;
+    return;
+  }
+  if (!p->said_down)
+    nbdpool_notice (p, 2, "cannot connect: %s; trying on",
+                    k->why != NULL ? k->why : strerror (k->err));
+  p->said_down = true;
+  if (k->err == ENOENT || k->err == EPERM || k->err == EINVAL) {
+    nbdpool_plan_retry (p, CHANGED_RETRY_NS);
+    return;
+  }
+  nbdpool_plan_reconnect (p, 0);
+}
+
+static void
+take_connection (struct nbdpool *p)
+{
+  struct nbdconnector *k = p->connector;
+
+  pthread_join (k->thread, NULL);
+  lock_take (&p->lock);
+  p->connector = NULL;
+  if (k->meta)
+    p->want_meta = false;
+  else if (p->up)
+    p->more_failed = k->err != 0;
+  lock_drop (&p->lock);
+  if (k->err != 0)
+    connect_failed (p, k);
+  else if (k->meta)
+    adopt_meta (p, &k->link);
+  else
+    adopt (p, &k->link);
+  free (k->why);
+  free (k);
+}
+
+/* Is one more data connection wanted still?  The one that came may have been the last
+ * one needed, or one of many.
+ */
+static void
+reconsider_more_locked (struct nbdpool *p, uint64_t now)
+{
+  if (now >= p->extra_blocked_ns && p->connector == NULL)
+    p->want_more = p->up && p->nconns < p->max_conns
+      && p->outstanding > NBDPOOL_MORE_ABOVE * p->nconns;
+  if (!p->want_more || p->more_failed || now >= p->spread_until_ns)
+    p->spread_until_ns = 0;
+}
+
+/* Is a connection to be made now, and which?  Only the loop starts one. */
+static void
+connect_if_needed (struct nbdpool *p)
+{
+  uint64_t now = clock_now (p->clock);
+  bool data, meta;
+
+  if (p->connector != NULL && atomic_load (&p->connector->over))
+    take_connection (p);
+  lock_take (&p->lock);
+  reconsider_more_locked (p, now);
+  data = p->up ? p->want_more && now >= p->extra_blocked_ns : now >= p->retry_ns;
+  meta = p->up && p->want_meta && p->meta == NULL && now >= p->meta_blocked_ns;
+  if (p->connector != NULL)
+    data = meta = false;
+  if (data && p->up && !p->more_failed)
+    p->spread_until_ns = now + NBDPOOL_SPREAD_NS;
+  lock_drop (&p->lock);
+
+  if ((data || meta) && start_connector (p, !data) != 0) {
+    if (data)
+      nbdpool_plan_retry (p, NBDPOOL_BACKOFF_MAX_NS);
+    else
+      p->meta_blocked_ns = now + EXTRA_BLOCK_NS;
+  }
+}
+
+/* Time */
+
+static bool
+is_slow (const struct origin_req *req)
+{
+  return req->cmd == ORIGIN_FLUSH
+    || ((req->cmd == ORIGIN_TRIM || req->cmd == ORIGIN_ZERO) && req->len > LARGE_ZERO);
+}
+
+/* D12.  The connection has been silent towards a request only since the request was
+ * sent.
+ */
+static bool
+is_overdue_locked (struct nbdconn *c, uint64_t now)
+{
+  uint64_t heard = atomic_load_explicit (&c->heard_ns, memory_order_relaxed);
+  struct list_node *node;
+
+  list_for_each (node, &c->under_way) {
+    struct origin_req *req = list_entry (node, struct origin_req, node);
+    uint64_t limit = c->pool->params->timeout_ns * (is_slow (req) ? SLOW_FACTOR : 1);
+    uint64_t age = now > req->at_ns ? now - req->at_ns : 0;
+    uint64_t silence = now > heard ? now - heard : 0;
+
+    if ((age >= limit && silence >= limit) || age >= BUSY_FACTOR * limit)
+      return true;
+  }
+  return false;
+}
+
+/* Idle, and with nothing written that a flush on this connection could still be asked
+ * for.
+ */
+static bool
+may_close_locked (struct nbdconn *c, uint64_t now)
+{
+  return c->nflight == 0 && list_is_empty (&c->pinned)
+    && (c->nwritten == c->nflushed || !c->pool->base.info.can_flush)
+    && now - c->used_ns >= c->pool->params->idle_ns
+    && atomic_load_explicit (&c->users, memory_order_relaxed) == 0;
+}
+
+static void
+close_idle (struct nbdpool *p)
+{
+  uint64_t now = clock_now (p->clock);
+  struct nbdconn *c = NULL;
+  unsigned i;
+
+  lock_take (&p->lock);
+  if (p->meta != NULL && may_close_locked (p->meta, now))
+    c = p->meta;
+  for (i = p->nconns; c == NULL && i > 1; i--)
+    if (may_close_locked (p->conn[i - 1], now))
+      c = p->conn[i - 1];
+  if (c != NULL)
+    c->state = CONN_LEAVING;    /* nobody sends on it from here */
+  lock_drop (&p->lock);
+  if (c == NULL)
+    return;
+  nbd_aio_disconnect (c->wire.link.h, 0);
+  nbdpool_die (c, NULL);
+}
+
+static void
+check_deadlines (struct nbdpool *p)
+{
+  uint64_t now = clock_now (p->clock);
+  struct nbdconn *late[NBDPOOL_MAX_CONNS + 1];
+  unsigned i, n = 0;
+
+  lock_take (&p->lock);
+  for (i = 0; i < p->nconns; i++)
+    if (is_overdue_locked (p->conn[i], now))
+      late[n++] = p->conn[i];
+  if (p->meta != NULL && is_overdue_locked (p->meta, now))
+    late[n++] = p->meta;
+  lock_drop (&p->lock);
+  for (i = 0; i < n; i++)
+    nbdpool_die (late[i], "no answer within the timeout");
+}
+
+static void
+check_gate (struct nbdpool *p)
+{
+  bool shut;
+
+  lock_take (&p->lock);
+  shut = !p->up && !p->shut && clock_now (p->clock) - p->down_ns >= p->params->reconnect_ns;
+  if (shut)
+    p->shut = true;
+  lock_drop (&p->lock);
+  if (!shut)
+    return;
+  if (p->params->reconnect_ns > 0)
+    nbdpool_notice (p, 3, "the origin has been away for %.3g s: requests fail until it is back",
+            (double) p->params->reconnect_ns / NSEC_PER_SEC);
+  nbdtend_refuse_queued (p);
+}
+
+/* Data connections are up and one for block status cannot be had: all data is always
+ * right.
+ */
+static void
+answer_without_meta (struct nbdpool *p)
+{
+  struct list answers, tells;
+  struct list_node *node;
+
+  list_init (&answers);
+  list_init (&tells);
+  lock_take (&p->lock);
+  if (p->up && p->meta == NULL && clock_now (p->clock) < p->meta_blocked_ns) {
+    p->want_meta = false;
+    list_splice_back (&tells, &p->status_queue);
+  }
+  p->outstanding -= list_count (&tells);
+  lock_drop (&p->lock);
+  while ((node = list_pop_front (&tells)) != NULL) {
+    struct origin_req *req = list_entry (node, struct origin_req, node);
+
+    nbdpool_tell_all_data (req);
+    nbdpool_add_answer (&answers, req, 0);
+  }
+  nbdpool_answer_all (&answers);
+}
+
+/* What is due and was not done now waits for something else: look again soon, not at
+ * once.
+ */
+static void
+min_ns (uint64_t *next, uint64_t now, uint64_t at)
+{
+  if (at <= now)
+    at = now + 100 * NSEC_PER_MSEC;
+  if (at < *next)
+    *next = at;
+}
+
+/* The first instant at which nbdtend_turn () has something to do. */
+static uint64_t
+next_instant_locked (struct nbdpool *p, uint64_t now)
+{
+  uint64_t next = UINT64_MAX, tick = p->params->timeout_ns / 4;
+  struct list_node *node;
+  unsigned i;
+
+  if (p->outstanding > 0)
+    min_ns (&next, now, now + (tick < NSEC_PER_SEC ? tick : NSEC_PER_SEC));
+  if (!p->up && p->connector == NULL)
+    min_ns (&next, now, p->retry_ns);
+  if (!p->up && !p->shut)
+    min_ns (&next, now, p->down_ns + p->params->reconnect_ns);
+  list_for_each (node, &p->dying) {
+    struct nbdconn *c = list_entry (node, struct nbdconn, node);
+
+    if (c->state == CONN_BURIED)
+      min_ns (&next, now, c->quarantine_ns);
+  }
+  for (i = 1; i < p->nconns; i++)
+    min_ns (&next, now, p->conn[i]->used_ns + p->params->idle_ns);
+  if (p->meta != NULL)
+    min_ns (&next, now, p->meta->used_ns + p->params->idle_ns);
+  if (p->want_more)
+    min_ns (&next, now, p->extra_blocked_ns);
+  if (p->spread_until_ns != 0)
+    min_ns (&next, now, p->spread_until_ns);
+  return next;
+}
+
+void
+nbdtend_arm_timer (struct nbdpool *p)
+{
+  uint64_t now = clock_now (p->clock), next;
+
+  lock_take (&p->lock);
+#ifdef PC_DEBUG
+  nbdpool_check_locked (p);
+#endif
+  next = next_instant_locked (p, now);
+  p->ticking = p->outstanding > 0;
+  lock_drop (&p->lock);
+  if (next == UINT64_MAX)
+    evloop_timer_clear (&p->timer);
+  else
+    evloop_timer_set (&p->timer, next - now);
+}
+
+/* Bury what nobody uses any more, and end quarantines. */
+static void
+tend_dying (struct nbdpool *p)
+{
+  uint64_t now = clock_now (p->clock);
+  struct list_node *node;
+  struct nbdconn *c;
+
+  for (;;) {
+    c = NULL;
+    lock_take (&p->lock);
+    list_for_each (node, &p->dying) {
+      struct nbdconn *d = list_entry (node, struct nbdconn, node);
+
+      if (d->state == CONN_BURIED ? now >= d->quarantine_ns
+          : atomic_load_explicit (&d->users, memory_order_acquire) == 0) {
+        c = d;
+        break;
+      }
+      if (d->state == CONN_DYING)
+        nbdpool_wake (p);               /* users leave within microseconds: look again */
+    }
+    lock_drop (&p->lock);
+    if (c == NULL)
+      return;
+    if (c->state == CONN_BURIED)
+      nbdpool_release (c);
+    else
+      nbdpool_bury (c);
+  }
+}
+
+static struct nbdconn *
+next_attention (struct nbdpool *p)
+{
+  struct nbdconn *c = NULL;
+  unsigned i;
+
+  lock_take (&p->lock);
+  for (i = 0; i < p->nconns && c == NULL; i++)
+    if (atomic_exchange (&p->conn[i]->attention, false))
+      c = p->conn[i];
+  if (c == NULL && p->meta != NULL && atomic_exchange (&p->meta->attention, false))
+    c = p->meta;
+  lock_drop (&p->lock);
+  return c;
+}
+
+/* Everything that the loop does for an origin but reading and writing its sockets. */
+void
+nbdtend_turn (struct nbdpool *p)
+{
+  struct nbdconn *c;
+
+  assert (evloop_inside (p->loop));
+  if (p->closing)
+    return;
+  while ((c = next_attention (p)) != NULL)
+    nbdpool_service (c);
+  check_deadlines (p);
+  tend_dying (p);
+  connect_if_needed (p);
+  check_gate (p);
+  answer_without_meta (p);
+  close_idle (p);
+  nbdpool_pump (p);
+  nbdtend_arm_timer (p);
+}
+

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * nbdtend - what an NBD origin does as time passes: connections are made, judged and
+ * given up.
+ *
+ * Answers: when is a connection made, is what came back the same origin, which request
+ * has waited too long?
+ *
+ * One function, nbdtend_turn, looks at everything.  It runs on the loop when somebody
+ * wakes it (nbdpool_wake) and when the earliest instant has come at which it would have
+ * something to do; while requests are outstanding that is at most a second.
+ *
+ * Threads  the loop.  A connection is made in a thread of its own (nbdlink.h), one at a
+ *          time a pool, which ends with it.
+ * Source   D10, D12, D14, D15, D16; nbd.L-24, nbd.L-28.
+ */
+#ifndef PC_NBDTEND_H
+#define PC_NBDTEND_H
+
+#include "nbdpool.h"
+
+extern void nbdtend_turn (struct nbdpool *);
+
+/* Set the timer for the next turn. */
+extern void nbdtend_arm_timer (struct nbdpool *);
+
+/* Answer every queued request that would not be admitted now. */
+extern void nbdtend_refuse_queued (struct nbdpool *);
+
+/* D14: is the origin at the far end of link what we had?  NULL, or what differs. */
+extern const char *nbdtend_compare (struct nbdpool *, const struct nbdlink *);
+
+#endif /* PC_NBDTEND_H */
