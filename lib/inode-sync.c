@@ -386,6 +386,12 @@ inode_get_dirty (struct inode *ino)
   return d;
 }
 
+void
+inode_take_notice (struct inode *ino)
+{
+  atomic_store (&ino->noticed, false);
+}
+
 uint64_t
 inode_writes_seen (struct inode *ino)
 {

@@ -469,7 +469,9 @@ write_run (struct inode_op *op)
     }
     if (ino->env->mode == INODE_UNSAFE
         || (!(op->flags & INODE_FUA) && ino->env->mode != INODE_WRITETHROUGH)) {
-      if (ino->charged > ino->env->dirty_background)
+      /* Below the background bound one word is enough: the clock of dirty_expire must run. */
+      if (ino->charged > ino->env->dirty_background
+          || (!atomic_load (&ino->noticed) && !atomic_exchange (&ino->noticed, true)))
         ino->env->dirtied (ino->env->hook_arg, ino);
       return true;
     }

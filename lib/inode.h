@@ -260,6 +260,9 @@ extern uint64_t inode_unstable_since (struct inode *);  /* 0: nothing unstable *
 extern uint64_t inode_writes_seen (struct inode *);
 extern bool inode_wants_cleaning (struct inode *);
 
+/* Write-behind is about to look: what becomes dirty from here on is told again. */
+extern void inode_take_notice (struct inode *);
+
 /* Serve whoever waits for durability: called by the owner of the hooks after `dirtied`. */
 extern void inode_pump (struct inode *);
 

@@ -21,11 +21,15 @@ writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, boo
 {
   struct inode_env *env = inode_env (ino);
   uint64_t now = clock_now (env->clock), at = 0, total, retry, since;
-  struct inode_dirty d = inode_get_dirty (ino);
-  uint64_t writes = inode_writes_seen (ino);
+  struct inode_dirty d;
+  uint64_t writes;
   bool idle, all;
   uint32_t seq;
 
+  /* Before looking: what comes behind the look is told again. */
+  inode_take_notice (ino);
+  d = inode_get_dirty (ino);
+  writes = inode_writes_seen (ino);
   inode_pump (ino);
   if (d.dirty + d.writing + d.unstable == 0) {
     ws->seen_written = writes;
