@@ -128,6 +128,8 @@ ask_origin (struct inode *ino, struct range r, bool one, struct exts *under)
   uint64_t mask = (uint64_t) ino->block_min - 1;
   int err = ENOTSUP;
 
+  if (q.req.off & mask)
+    q.req.flags = 0;            /* one extent may end before r begins */
   q.req.len += q.req.off & mask;
   q.req.off &= ~mask;
   if (((q.req.off + q.req.len) & mask) && q.req.off + q.req.len < ino->size)
@@ -135,7 +137,7 @@ ask_origin (struct inode *ino, struct range r, bool one, struct exts *under)
   list_node_init (&q.req.node);
   if (ino->origin->info.can_extents && q.req.len <= UINT32_MAX)
     err = origin_do (ino->origin, &q.req);
-  if (err || under->n == 0) {
+  if (err || under->n == 0 || under->v[under->n - 1].end <= r.start) {
     /* N-55: not knowing is said as "data". */
     under->n = 0;
     under->full = false;
