@@ -166,11 +166,9 @@ inode_env_wake_memory (struct inode_env *env)
 {
   struct list_node *n;
 
-  /* Relaxed is enough: a waiter counts itself before it looks for memory the last time, and whoever
-   * frees memory has passed the allocator's lock in between.
-   */
-  atomic_thread_fence (memory_order_seq_cst);
-  if (atomic_load_explicit (&env->nmem_waiters, memory_order_relaxed) == 0)
+  /* A waiter counts itself and then looks whether something came free since it tried: one of us sees the other. */
+  atomic_fetch_add (&env->mem_events, 1);
+  if (atomic_load (&env->nmem_waiters) == 0)
     return;
   lock_take (&env->mem_lock);
   while ((n = list_pop_front (&env->mem_waiters)) != NULL) {
@@ -195,14 +193,14 @@ op_may_wait (struct inode_op *op, int err)
   return err == EAGAIN || op->starved++ < 250;
 }
 
-/* op found no frame.  It is woken when one may be had; it also looks again by itself after a while, since
- * what makes a frame evictable is not always seen (a mapping goes, a touch ages).
+/* op found no frame, or no buffer.  It is woken when something came free since it last ran; it also looks again by itself
+ * after a while, since what makes a frame evictable is not always seen (a mapping goes, a touch ages).  Not "while a
+ * frame is free": one is not enough where whole blocks are needed, and it would run on the spot.
  */
 void
-op_park_memory (struct inode_op *op, int err)
+op_park_memory (struct inode_op *op)
 {
   struct inode_env *env = op->ino->env;
-  uint32_t frame;
 
   lock_take (&env->mem_lock);
   if (!op->on) {
@@ -212,15 +210,11 @@ op_park_memory (struct inode_op *op, int err)
     atomic_fetch_add (&env->nmem_waiters, 1);
   }
   lock_drop (&env->mem_lock);
-  atomic_thread_fence (memory_order_seq_cst);
 
   env->starved (env->hook_arg);
   op->wake_at_ns = clock_now (env->clock) + 20 * NSEC_PER_MSEC;
-  /* A frame may have come free before we were on the list. */
-  if (err == EAGAIN && memfile_alloc (env->mf, 1, &frame) == 1) {
-    memfile_put (env->mf, frame);
+  if (atomic_load (&env->mem_events) != op->mem_seen)
     op->wake (op);
-  }
 }
 
 static void
@@ -508,7 +502,7 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
   op->stage = 0;
   op->pos = r.start;
   op->delay_until_ns = 0;
-  op->min_frames = op->starved = 0;
+  op->min_frames = op->starved = op->mem_seen = 0;
   op->missed = op->joined = op->used_ahead = op->told = false;
   list_node_init (&op->node);
   op->on = NULL;
@@ -580,6 +574,7 @@ inode_op_run (struct inode_op *op)
   lock_assert_none_held ();
   op->wake_at_ns = 0;
   op_unpark_memory (op);
+  op->mem_seen = atomic_load (&op->ino->env->mem_events);
   if (op_beyond_end (op))
     return true;
   if (range_is_empty (op->range))

@@ -288,6 +288,7 @@ fill_done (struct origin_req *req, int err)
         memcpy (memfile_addr (env->mf, f->frames[i]), (uint8_t *) f->bounce + ((size_t) i << PAGE_SHIFT), PAGE_SIZE);
     free_buffer (env, f->bounce, f->heap, f->npages);
     f->bounce = NULL;
+    inode_env_wake_memory (env);
   }
 
   rwlock_take (&st->lock);
@@ -458,7 +459,10 @@ choose_buffer (struct inode *ino, uint32_t *frames, unsigned n, void **bounce, b
     else if (!*bounce)
       use = c / unit * unit;
   }
-  env_free_frames (env, frames + use, n - use);
+  if (use)
+    env_free_frames (env, frames + use, n - use);
+  else
+    memfile_put_many (env->mf, frames, n);
   return use;
 }
 
@@ -499,7 +503,7 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
   uint32_t frames[STRIPE_PAGES];
   struct range run, planned;
   struct fill *f, *in_way = NULL;
-  unsigned n, want;
+  unsigned n, want, unit = (unsigned) (ino->unit >> PAGE_SHIFT);
   void *bounce = NULL;
   bool heap = false;
   enum plan what;
@@ -527,9 +531,14 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
 
   want = pages_of (run);
   n = env_alloc_frames (env, want, frames);
-  if (n < want && (n == 0 || ino->unit > PAGE_SIZE)) {
-    env_free_frames (env, frames, n);
-    return EAGAIN;
+  if (n < want) {
+    unsigned whole = n / unit * unit;
+
+    /* The frames wake nobody who waits for as many: two would wake each other for ever. */
+    memfile_put_many (env->mf, frames + whole, n - whole);
+    if (whole == 0)
+      return EAGAIN;
+    n = whole;
   }
   n = choose_buffer (ino, frames, n, &bounce, &heap);
   if (n == 0)

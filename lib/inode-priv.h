@@ -198,7 +198,7 @@ extern unsigned env_alloc_frames (struct inode_env *, unsigned n, uint32_t *out)
 extern void env_free_frames (struct inode_env *, const uint32_t *frames, unsigned n);
 
 /* Wait for frames (EAGAIN) or for memory (ENOMEM), as op_may_wait allowed. */
-extern void op_park_memory (struct inode_op *, int err);
+extern void op_park_memory (struct inode_op *);
 extern bool op_may_wait (struct inode_op *, int err);
 
 /* See to spare tree nodes.  Called with the lock held exclusively, returns with it held.  0: they are

@@ -189,7 +189,7 @@ read_run (struct inode_op *op)
       err = atomic_exchange (&op->fill_err, 0);
       if (err == ENOMEM && op_may_wait (op, err)) {
         fill_release (op);
-        op_park_memory (op, err);
+        op_park_memory (op);
         return false;
       }
       if (err)
@@ -219,7 +219,7 @@ read_run (struct inode_op *op)
       tell_readahead (op);
     }
     if (err && op_may_wait (op, err)) {
-      op_park_memory (op, err);
+      op_park_memory (op);
       return false;
     }
     if (err)

@@ -247,8 +247,9 @@ put_over (struct turn *t, uint64_t off, uint32_t frame, uint64_t *next)
 }
 
 /* The unit (page, or block of the origin) at which the request begins or ends is zeros without a frame, and
- * the request covers it in part: it becomes data, so that zero ranges stay whole units.  1: done some, look
- * again; 0: nothing to do; else as put_new, negative.
+ * the request covers it in part: all of it becomes data in one hold, so that zero ranges stay whole units.
+ * (Page by page, what was sent as zeros for the rest of the unit went over data that had been written back
+ * meanwhile.)  1: done, look again; 0: nothing to do; else as put_new, negative.
  */
 static int
 materialise (struct turn *t, uint64_t at)
@@ -256,8 +257,7 @@ materialise (struct turn *t, uint64_t at)
   struct inode *ino = t->ino;
   struct range u = { at & ~(ino->unit - 1), (at & ~(ino->unit - 1)) + ino->unit }, z;
   struct zero_value v;
-  uint64_t pgoff;
-  uint32_t frame;
+  unsigned npages, i;
   bool found;
   int err;
 
@@ -266,32 +266,29 @@ materialise (struct turn *t, uint64_t at)
   if (t->op->range.start <= u.start && u.end <= t->op->range.end)
     return 0;
   rwlock_take_shared (&ino->zlock);
-  found = zeroset_next_piece (&ino->zeros, u, &z, &v);
+  found = zeroset_find (&ino->zeros, u.start, &z, &v);
   rwlock_drop (&ino->zlock);
   if (!found)
     return 0;
-  pgoff = page_of (z.start);
-  if (z.end > pgoff + PAGE_SIZE)
-    z.end = pgoff + PAGE_SIZE;
-  if (!rangeset_page_frame (&t->st->map, pgoff, &frame)) {
-    if (t->used == t->nframes)
-      return -ENOBUFS;
-    err = nodes (t, 1, z);
-    if (err)
-      return -err;
-    frame = t->frames[--t->nframes];
-    t->filled = false;
+  assert (z.end >= u.end);
+  npages = (unsigned) ((range_len (u) + PAGE_SIZE - 1) >> PAGE_SHIFT);
+  if (t->nframes - t->used < npages)
+    return -ENOBUFS;
+  err = nodes (t, npages, u);
+  if (err)
+    return -err;
+  t->filled = false;            /* frames and pages are out of step from now on */
+  for (i = 0; i < npages; i++) {
+    uint64_t pgoff = u.start + ((uint64_t) i << PAGE_SHIFT);
+    struct range page = range_intersect (u, (struct range) { pgoff, pgoff + PAGE_SIZE });
+    uint32_t frame = t->frames[--t->nframes];
+
     new_owner (t, frame, pgoff);
+    memset (memfile_addr (ino->env->mf, frame), 0, PAGE_SIZE);
+    rangeset_add (&t->st->map, page, frame);
     evict_insert_run (t, frame, pgoff, 1);
   }
-  else {
-    err = nodes (t, 1, z);
-    if (err)
-      return -err;
-  }
-  memset (memfile_addr (ino->env->mf, frame) + (z.start - pgoff), 0, range_len (z));
-  rangeset_add (&t->st->map, z, frame);
-  mark (t, z);
+  mark (t, u);
   return 1;
 }
 
@@ -357,7 +354,7 @@ write_turn (struct inode_op *op)
   struct inode *ino = op->ino;
   struct inode_env *env = ino->env;
   struct turn t = { .op = op, .ino = ino };
-  unsigned npages, counted, want;
+  unsigned npages, counted, want, got;
   uint64_t before = op->pos;
   int err;
 
@@ -368,6 +365,7 @@ write_turn (struct inode_op *op)
   want = counted > op->min_frames ? counted : op->min_frames;
   if (want)
     t.nframes = env_alloc_frames (env, want, t.frames);
+  got = t.nframes;
   if (counted == npages && t.nframes > 0 && t.nframes < npages) {
     npages = counted = t.nframes;
     t.r.end = page_of (t.r.start) + ((uint64_t) npages << PAGE_SHIFT);
@@ -378,7 +376,7 @@ write_turn (struct inode_op *op)
   if (err == ENOBUFS) {
     if (op->pos > before || t.progress)
       err = 0;
-    else if (want && t.nframes == 0)
+    else if (want && got < (op->min_frames ? op->min_frames : 1))
       err = EAGAIN;
     else {
       /* A page went, or is in flight, since the frames were counted; or zeros beside the request
@@ -390,7 +388,11 @@ write_turn (struct inode_op *op)
   }
   else if (err == 0)
     op->min_frames = 0;
-  env_free_frames (env, t.frames + t.used, t.nframes - t.used);
+  /* What was too little for us wakes nobody: two that wait would wake each other for ever. */
+  if (err == EAGAIN)
+    memfile_put_many (env->mf, t.frames + t.used, t.nframes - t.used);
+  else
+    env_free_frames (env, t.frames + t.used, t.nframes - t.used);
   if (t.want_rest)
     inode_prefetch (ino, (struct range) { t.want_rest - 1, t.want_rest - 1 + PAGE_SIZE }, false);
   return err;
@@ -459,7 +461,7 @@ write_run (struct inode_op *op)
   if (op->stage == STAGE_COPY) {
     err = write_pages (op);
     if (op_may_wait (op, err)) {
-      op_park_memory (op, err);
+      op_park_memory (op);
       return false;
     }
     if (err) {

@@ -120,7 +120,7 @@ zero_run (struct inode_op *op)
 
       err = write_edge (op, from, end);
       if (op_may_wait (op, err)) {
-        op_park_memory (op, err);
+        op_park_memory (op);
         return false;
       }
       if (err)
@@ -139,7 +139,7 @@ zero_run (struct inode_op *op)
       if (err == EAGAIN)
         continue;
       if (err && op_may_wait (op, err)) {
-        op_park_memory (op, err);
+        op_park_memory (op);
         return false;
       }
       if (err)

@@ -100,6 +100,7 @@ struct inode_env {
   struct lock mem_lock;
   struct list mem_waiters;
   _Atomic unsigned nmem_waiters;
+  _Atomic unsigned mem_events;  /* how often frames or buffers came free */
 
   /* Write requests not under way: preallocated, so that a flush needs no memory. */
   struct lock wb_lock;          /* RANK_MEMFILE */
@@ -162,7 +163,7 @@ struct inode_op {
   unsigned stage;
   uint64_t pos;
   uint64_t delay_until_ns;
-  unsigned min_frames, starved;
+  unsigned min_frames, starved, mem_seen;
   bool missed, joined, used_ahead, told;
   struct list_node node;        /* mem_waiters, tokens or dirty_waiters */
   struct list *on;              /* which of them, under that list's lock */
