@@ -137,8 +137,11 @@ inode_invalidate (struct inode *ino, struct range r)
     invalidate_stripe (ino, &ino->stripe[i], r);
   rwlock_take (&ino->zlock);
   if (range_equal (r, RANGE_ALL)) {
+    lock_take (&ino->sync);
     zeroset_change (&ino->zeros, r, drop_hole, NULL, NULL);
     atomic_store (&ino->nzeros, zeroset_count (&ino->zeros));
+    charge_locked (ino);
+    lock_drop (&ino->sync);
   }
   rwlock_drop (&ino->zlock);
   inode_env_wake_memory (ino->env);

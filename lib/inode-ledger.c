@@ -131,6 +131,7 @@ escalate_locked (struct inode *ino)
   struct list_node *n;
   uint32_t s = gen_close_locked (ino);
 
+  ino->escalations++;
   list_for_each (n, &ino->tokens) {
     struct inode_op *op = list_entry (n, struct inode_op, node);
 
@@ -156,18 +157,19 @@ void
 charge_locked (struct inode *ino)
 {
   uint64_t now = ino->bytes[0] + ino->bytes[1] + ino->bytes[2];
+  uint64_t was = atomic_load_explicit (&ino->charged, memory_order_relaxed);
 
   if (ino->zbytes[0] | ino->zbytes[1] | ino->zbytes[2])
     now += 64 * atomic_load_explicit (&ino->nzeros, memory_order_relaxed);
-  if (now > ino->charged)
-    atomic_fetch_add (&ino->env->dirty_total, now - ino->charged);
-  else if (now < ino->charged)
-    atomic_fetch_sub (&ino->env->dirty_total, ino->charged - now);
+  if (now > was)
+    atomic_fetch_add (&ino->env->dirty_total, now - was);
+  else if (now < was)
+    atomic_fetch_sub (&ino->env->dirty_total, was - now);
   else
     return;
-  if (now < ino->charged && !list_is_empty (&ino->dirty_waiters))
+  if (now < was && !list_is_empty (&ino->dirty_waiters))
     dirty_waiters_wake_locked (ino);
-  ino->charged = now;
+  atomic_store_explicit (&ino->charged, now, memory_order_relaxed);
 }
 
 void
@@ -186,7 +188,7 @@ dirty_waiters_wake_locked (struct inode *ino)
 /*----------------------------------------------------------------------*/
 /* Carriers. */
 
-struct carrier *
+static struct carrier *
 carrier_get_locked (struct inode *ino, uint32_t id)
 {
   struct carrier *c, *empty = NULL;
@@ -415,6 +417,25 @@ unstable_begins_locked (struct inode *ino)
     ino->unstable_since_ns = clock_now (ino->env->clock);
 }
 
+/* A write request was answered on carrier; 0: it failed.  In the same hold as what its bytes become: a flush that is
+ * sent from now on covers it, and what that flush answers for must be UNSTABLE by then.  Returns its number.
+ */
+static uint64_t
+answered_locked (struct inode *ino, uint32_t carrier, bool durable)
+{
+  if (carrier) {
+    /* A new carrier begins with all before this request behind it. */
+    struct carrier *c = durable ? NULL : carrier_get_locked (ino, carrier);
+
+    ino->nwritten++;
+    if (c) {
+      c->written = ino->nwritten;
+      unstable_begins_locked (ino);
+    }
+  }
+  return ino->nwritten;
+}
+
 /* A write request was answered: carrier 0: it failed or was lost; its bytes are DIRTY again. */
 void
 dirty_wb_answered (struct inode *ino, struct stripe *st, struct wb *wb, uint32_t carrier, bool durable)
@@ -422,11 +443,9 @@ dirty_wb_answered (struct inode *ino, struct stripe *st, struct wb *wb, uint32_t
   struct acct a = { .ino = ino, .st = st, .wb = wb, .carrier = carrier, .durable = durable };
 
   lock_take (&ino->sync);
-  a.stamp = ino->nwritten;
-  if (carrier && !durable) {
+  a.stamp = answered_locked (ino, carrier, durable);
+  if (carrier && !durable)
     ino->unstable_stripes |= (uint64_t) 1 << stripe_index (ino, st);
-    unstable_begins_locked (ino);
-  }
   dirtyset_change (&st->dirty, wb->range, wb_answered, dirty_acct, &a);
   settle_locked (ino, st);
   lock_drop (&ino->sync);
@@ -538,9 +557,7 @@ zero_wb_answered (struct inode *ino, struct wb *wb, uint32_t carrier, bool durab
   struct acct a = { .ino = ino, .wb = wb, .carrier = carrier, .durable = durable };
 
   lock_take (&ino->sync);
-  a.stamp = ino->nwritten;
-  if (carrier && !durable)
-    unstable_begins_locked (ino);
+  a.stamp = answered_locked (ino, carrier, durable);
   zeroset_change (&ino->zeros, wb->range, zero_answered, zero_acct, &a);
   settle_locked (ino, NULL);
   lock_drop (&ino->sync);

@@ -89,7 +89,8 @@ struct inode {
   uint32_t block_min;
   uint64_t unit;                /* fills and zero ranges are whole units: max (page, block_min) */
   uint32_t id;
-  bool can_flush, can_fua, can_zero, can_trim;
+  bool can_flush, can_fua, can_trim;
+  _Atomic bool can_zero;        /* until the origin refuses one */
   uint32_t data_max;            /* largest READ or WRITE: min (1 MiB, block_max) */
   char name[128];
 
@@ -106,12 +107,13 @@ struct inode {
   uint32_t seq;                 /* the open generation's hi */
   uint64_t bytes[3];            /* by dirtyset state, data */
   uint64_t zbytes[3];           /* the same of zeros, in bytes */
-  uint64_t charged;             /* our share of env->dirty_total */
+  _Atomic uint64_t charged;     /* our share of env->dirty_total; read without the lock as a hint */
   uint64_t dirty_stripes;       /* bit i: stripe i has ndirty > 0 */
   uint64_t unstable_stripes;    /* bit i: may have UNSTABLE segments */
   uint64_t writes_seen;         /* bytes and zero ranges that became dirty; for idleness */
   uint64_t nwritten;            /* write requests answered */
   uint32_t wb_next_id, wb_serial;
+  uint32_t escalations;         /* how often tokens had to begin anew */
   struct list wbs;              /* under way */
   unsigned nwbs;
   unsigned wb_stripe;           /* where the next pump begins */
@@ -239,7 +241,6 @@ extern void gen_settle_locked (struct inode *);
 extern bool gen_pending_locked (struct inode *, uint32_t s);
 extern void charge_locked (struct inode *);
 extern void dirty_waiters_wake_locked (struct inode *);
-extern struct carrier *carrier_get_locked (struct inode *, uint32_t id);
 extern void dirty_mark (struct inode *, struct stripe *, struct range, uint32_t oldest);
 extern uint32_t dirty_drop (struct inode *, struct stripe *, struct range);
 extern void dirty_writing_locked (struct inode *, struct stripe *, struct wb *);

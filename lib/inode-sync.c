@@ -23,6 +23,8 @@
 
 #include "inode-priv.h"
 
+#define RETRY_NS (5 * NSEC_PER_MSEC)
+
 void
 sync_begin (struct inode_op *op, struct range r, unsigned flags)
 {
@@ -102,8 +104,9 @@ range_travels_locked (struct inode *ino, struct range r, uint32_t s)
   return false;
 }
 
+/* *epoch: what happened to the books after that changes its number. */
 static bool
-still_pending (struct inode_op *op, bool *failed)
+still_pending (struct inode_op *op, bool *failed, uint32_t *epoch)
 {
   struct inode *ino = op->ino;
   bool whole = range_equal (op->sync, RANGE_ALL), pending;
@@ -111,6 +114,7 @@ still_pending (struct inode_op *op, bool *failed)
 
   lock_take (&ino->sync);
   *failed = op->sync_err != 0;
+  *epoch = ino->escalations;
   s = op->s;
   pending = whole ? gen_pending_locked (ino, s) : range_travels_locked (ino, op->sync, s);
   lock_drop (&ino->sync);
@@ -140,61 +144,79 @@ all_flushed_locked (struct inode *ino, uint64_t need)
   return true;
 }
 
+/* Requests, or the buffers they travel in, are all with other inodes, whose answers do not wake us. */
+static bool
+nothing_under_way (struct inode *ino)
+{
+  bool none;
+
+  lock_take (&ino->sync);
+  none = ino->nwbs == 0;
+  lock_drop (&ino->sync);
+  return none;
+}
+
+/* Send what op waits for.  Were all of its bytes sent with FUA in one go, then no flush is owed: unless they came back
+ * (the epoch), and then somebody else's request may carry them.
+ */
+static void
+send_pending (struct inode_op *op, uint32_t epoch)
+{
+  struct inode *ino = op->ino;
+  struct wb_ask ask = {
+    .limit = op->sync, .max = origin_depth (ino->origin), .prio = ORIGIN_PRIO_DEMAND, .fua = op->durable_fua,
+  };
+  unsigned under_way;
+  uint64_t taken;
+
+  lock_take (&ino->sync);
+  under_way = ino->nwbs;
+  ask.seq = op->s;
+  lock_drop (&ino->sync);
+  ask.max = ask.max > under_way ? ask.max - under_way : 1;
+  wb_start (ino, &ask, &taken);
+  lock_take (&ino->sync);
+  if (!op->asked || taken)
+    op->want_flush = op->asked || !op->durable_fua || taken != range_len (op->sync) || ino->escalations != epoch;
+  op->asked = true;
+  lock_drop (&ino->sync);
+}
+
 bool
 sync_step (struct inode_op *op)
 {
   struct inode *ino = op->ino;
-  struct wb_ask ask = {
-    .limit = op->sync, .seq = op->s, .max = origin_depth (ino->origin),
-    .prio = ORIGIN_PRIO_DEMAND, .fua = op->durable_fua,
-  };
-  bool failed, pending, safe;
-  uint64_t taken;
+  bool whole = range_equal (op->sync, RANGE_ALL), failed, pending, safe;
+  uint32_t epoch;
 
-  if (ino->env->mode == INODE_UNSAFE && !op->accepted_only && range_equal (op->sync, RANGE_ALL)
-      && !(op->flags & INODE_FUA))
+  if (ino->env->mode == INODE_UNSAFE && !op->accepted_only && whole && !(op->flags & INODE_FUA))
     return true;                /* flush is ignored: asked for by name (D1); a drain says FUA */
-  pending = still_pending (op, &failed);
+  pending = still_pending (op, &failed, &epoch);
   if (pending && !failed) {
-    unsigned under_way;
-
-    lock_take (&ino->sync);
-    under_way = ino->nwbs;
-    ask.seq = op->s;
-    lock_drop (&ino->sync);
-    ask.max = ask.max > under_way ? ask.max - under_way : 1;
-    wb_start (ino, &ask, &taken);
-    /* All of it went out with FUA in one go: then no flush is owed.  Anything else, and somebody else's
-     * request may have carried part of it.
-     */
-    if (!op->asked && op->durable_fua && taken == range_len (op->sync))
-      op->want_flush = false;
-    else
-      op->want_flush = true;
-    op->asked = true;
-    pending = still_pending (op, &failed);
+    send_pending (op, epoch);
+    pending = still_pending (op, &failed, &epoch);
   }
-  else if (!op->asked)
-    op->want_flush = true;
-  if (failed) {
-    op->err = op->sync_err;
-    return true;
-  }
-  if (pending)
+  if (pending && !failed) {
+    if (nothing_under_way (ino))
+      op->wake_at_ns = clock_now (ino->env->clock) + RETRY_NS;
     return false;
-  if (op->accepted_only || !op->want_flush)
-    return true;
+  }
 
   lock_take (&ino->sync);
-  if (op->need == UINT64_MAX)
-    op->need = ino->nwritten;
-  safe = all_flushed_locked (ino, op->need);
-  /* A connection lost since the look above raised op->s: begin again. */
-  if (safe && range_equal (op->sync, RANGE_ALL) && gen_pending_locked (ino, op->s))
-    safe = false;
+  if (!op->asked)
+    op->want_flush = true;      /* somebody else's requests carried it */
   if (op->sync_err) {
     op->err = op->sync_err;
     safe = true;
+  }
+  else if (op->accepted_only || !op->want_flush)
+    safe = true;
+  else {
+    if (op->need == UINT64_MAX)
+      op->need = ino->nwritten;
+    /* A connection lost, or a flush failed, since the look above: begin again; the wake for that is on its way. */
+    safe = all_flushed_locked (ino, op->need) && ino->escalations == epoch
+           && !(whole && gen_pending_locked (ino, op->s));
   }
   lock_drop (&ino->sync);
   if (!safe)

@@ -30,6 +30,9 @@
 #define ZERO_MAX ((uint64_t) 32 << 20)
 #define TRIM_MAX ((uint64_t) 1 << 30)
 
+/* A run of frames that is worth a request of its own (D20). */
+#define DIRECT_MIN ((uint64_t) 64 << 10)
+
 static struct wb *
 wb_get (struct inode_env *env)
 {
@@ -122,24 +125,30 @@ data_run (struct inode *ino, struct stripe *st, struct range seg, const struct w
   return r;
 }
 
-/* Where will the bytes be sent from: frames, if they are one run, else a copy; else only the first run. */
+/* Where will the bytes be sent from: frames, if they are one run of all of it or of 64 KiB; else a copy of as much as a
+ * buffer holds, which is a block of the origin at least; without a buffer only what the first run has.
+ */
 static bool
 data_source (struct inode *ino, struct stripe *st, struct wb *wb, struct range *r)
 {
   struct inode_env *env = ino->env;
   struct range seg;
-  uint64_t mask = (uint64_t) ino->block_min - 1;
+  uint64_t mask = (uint64_t) ino->block_min - 1, most = bounce_size (env->bounce) & ~mask, run_end;
 
   if (!rangeset_find (&st->map, r->start, &seg, &wb->frame))
     return false;
   if (seg.end >= r->end)
     return true;
-  if (range_len (*r) <= bounce_size (env->bounce)) {
+  run_end = seg.end & ~mask;
+  if (run_end < r->start + DIRECT_MIN || range_len (*r) <= most) {
     wb->bounce = bounce_take (env->bounce, true);
-    if (wb->bounce)
+    if (wb->bounce) {
+      if (range_len (*r) > most)
+        r->end = r->start + most;
       return true;
+    }
   }
-  r->end = seg.end & ~mask;
+  r->end = run_end;
   return r->end > r->start;
 }
 
@@ -402,12 +411,6 @@ wb_done (struct origin_req *req, int err)
 
   lock_take (&ino->sync);
   if (!err) {
-    /* A new carrier begins with all before this request behind it. */
-    struct carrier *c = durable ? NULL : carrier_get_locked (ino, carrier);
-
-    ino->nwritten++;
-    if (c)
-      c->written = ino->nwritten;
     ino->failures = 0;
     ino->retry_at_ns = 0;
     atomic_store (&ino->wb_err, 0);
@@ -447,7 +450,6 @@ wb_end (struct wb *wb, int err)
   if (--ino->nwbs == 0)
     throttle_busy (&ino->throttle, false, clock_now (env->clock));
   gen_settle_locked (ino);
-  tokens_wake_locked (ino);
   lock_drop (&ino->sync);
 
   if (wb->bounce)
@@ -457,6 +459,10 @@ wb_end (struct wb *wb, int err)
   if (wb->nframes)
     memfile_put_many (env->mf, frames, wb->nframes);
   wb_put (env, wb);
+  /* Only now: who is woken may want just this buffer. */
+  lock_take (&ino->sync);
+  tokens_wake_locked (ino);
+  lock_drop (&ino->sync);
   inode_env_wake_memory (env);
   inode_pump (ino);
   env->dirtied (env->hook_arg, ino);
