@@ -89,22 +89,33 @@ hook_dirtied (void *arg, struct inode *ino)
 /*----------------------------------------------------------------------*/
 /* The loop's work. */
 
-/* Take up to max exports that want a turn; each gets a reference. */
+/* Take up to max exports that want a turn; each gets a reference.  *closed: bit i, nobody has number i open.
+ * Who was passed over for want of room comes first the next time.
+ */
 static unsigned
-take_dirty (struct pagecache *pc, struct export **out, unsigned max)
+take_dirty (struct pagecache *pc, struct export **out, unsigned max, uint64_t *closed)
 {
   struct list_node *n;
-  unsigned count = 0;
+  unsigned count = 0, pass;
 
+  assert (max <= 64);
+  *closed = 0;
   lock_take (&pc->table);
-  list_for_each (n, &pc->exports) {
-    struct export *ex = list_entry (n, struct export, node);
+  for (pass = 0; pass < 2 && count < max; pass++)
+    list_for_each (n, &pc->exports) {
+      struct export *ex = list_entry (n, struct export, node);
 
-    if (count < max && ex->state == EXPORT_READY && atomic_exchange (&ex->dirty, false)) {
-      ex->refs++;
-      out[count++] = ex;
+      if (pass == 0 && ex->had_turn)
+        continue;
+      ex->had_turn = false;
+      if (count < max && ex->state == EXPORT_READY && atomic_exchange (&ex->dirty, false)) {
+        ex->refs++;
+        *closed |= (uint64_t) (ex->files == 0) << count;
+        out[count++] = ex;
+      }
     }
-  }
+  for (pass = 0; count == max && pass < count; pass++)
+    out[pass]->had_turn = true;
   lock_drop (&pc->table);
   return count;
 }
@@ -115,6 +126,7 @@ turn (struct pagecache *pc)
   uint64_t next = 0, now = clock_now (pc->clock);
   bool starved = atomic_load (&pc->env.nmem_waiters) > 0, drain = atomic_load (&pc->draining);
   struct export *ex[64];
+  uint64_t closed;
   unsigned i, n;
 
   if (starved) {                /* whoever is dirty may help */
@@ -125,10 +137,9 @@ turn (struct pagecache *pc)
       atomic_store (&list_entry (node, struct export, node)->dirty, true);
     lock_drop (&pc->table);
   }
-  n = take_dirty (pc, ex, 64);
+  n = take_dirty (pc, ex, 64, &closed);
   for (i = 0; i < n; i++) {
-    bool closed = ex[i]->files == 0;
-    uint64_t at = writeback_turn (ex[i]->ino, &ex[i]->ws, starved, drain || closed);
+    uint64_t at = writeback_turn (ex[i]->ino, &ex[i]->ws, starved, drain || (closed >> i & 1));
 
     if (at) {
       atomic_store (&ex[i]->dirty, true);

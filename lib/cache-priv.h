@@ -28,6 +28,7 @@ struct export {
   uint32_t id;
   unsigned files;               /* open handles */
   unsigned refs;                /* reclaim, turn, drain: it may not be freed */
+  bool had_turn;                /* others that waited longer go first */
   uint64_t closed_ns;
   _Atomic bool dirty;           /* turn() shall look */
   struct writeback_state ws;
