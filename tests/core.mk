@@ -28,9 +28,15 @@ check_PROGRAMS += %D%/test-log
 TESTS += %D%/test-sim
 check_PROGRAMS += %D%/test-sim
 %C%_test_sim_SOURCES = \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
 	%D%/sim.c \
 	%D%/sim.h \
 	%D%/test-sim.c \
+	$(NULL)
+%C%_test_sim_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
 	$(NULL)
 
 TESTS += %D%/test-cache

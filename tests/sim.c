@@ -13,7 +13,9 @@
  * flag "loose" for bytes of which only that is known (after a trim, a failed write, or a lost write-through).
  * Write-like operations under way at once do not overlap each other; everything else may overlap.
  * A read may show what a byte was when it began, or what any write under way since would make it.  At the reply to a
- * flush each byte of the durable image must be what it was when the flush was sent, or something newer.
+ * flush each byte of the durable image must be what it was when the flush was sent, or something newer.  What a
+ * write-through, or a zero that must not become a hole, answered is in the origin's image.  Extents that are said to be
+ * zero hold zeros.
  */
 #include <config.h>
 
@@ -21,27 +23,33 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "inode.h"
-#include "origin-mem.h"
-#include "reclaim.h"
+#include "inode-world.h"
 #include "sim.h"
-#include "writeback.h"
 
 #define NSLOTS 12
-#define OLDEST 64               /* writes remembered as newer than a waiting op's view */
 
-enum kind { READ, WRITE, FUA, ZERO, TRIM, FLUSH, NKINDS };
+enum kind { READ, WRITE, FUA, ZERO, TRIM, FLUSH, FAST_NO_HOLE, NKINDS };
+
+struct disk {
+  struct world_disk *d;
+  uint8_t *cur, *loose;
+  uint8_t (*hist)[32];
+};
 
 struct slot {
   struct inode_op op;
+  struct disk *disk;
   enum kind kind;
   bool busy, woken;
   uint64_t id;
   struct range r;
+  unsigned flags;
+  uint64_t losses;              /* of connections, when it began */
   uint8_t *buf;
   uint8_t *snap;                /* cur when it began (reads: of r; flushes: all) */
   uint8_t *loose;
@@ -50,24 +58,13 @@ struct slot {
 
 struct sim {
   struct sim_options o;
-  uint64_t rng;
-  struct clock_fake clock;
-  struct budget budget;
-  struct memfile *mf;
-  struct bounce *bounce;
-  struct evict evict;
-  void *evict_mem;
-  struct inode_env env;
-  struct origin *origin;
-  struct inode *ino;
-  struct writeback_state ws;
-  bool dirtied, starved;
+  uint64_t rng, mem_rng;
+  struct world w;
+  struct disk disk[WORLD_DISKS];
   uint64_t size;
-  uint8_t *cur, *loose;
-  uint8_t (*hist)[32];
   struct slot slot[NSLOTS];
   uint64_t next_id;
-  uint64_t done[NKINDS], errors, losses;
+  uint64_t done[NKINDS], errors, losses, cancels, extents;
   bool away;
 };
 
@@ -98,50 +95,12 @@ one_in (struct sim *s, unsigned n)
 static void
 violation (struct sim *s, const char *what, uint64_t off, uint64_t id, unsigned got, unsigned want)
 {
-  fprintf (stderr, "sim: seed %" PRIu64 ": %s at byte %" PRIu64 " (op %" PRIu64 "): got %#x, want %#x%s\n",
-           s->o.seed, what, off, id, got, want, s->loose[off] ? " (loose)" : "");
+  fprintf (stderr, "sim: seed %" PRIu64 ": %s at byte %" PRIu64 " (op %" PRIu64 "): got %#x, want %#x\n",
+           s->o.seed, what, off, id, got, want);
   abort ();
 }
 
 /*----------------------------------------------------------------------*/
-
-static struct inode *
-get_ino (void *arg, uint32_t id)
-{
-  struct sim *s = arg;
-
-  return id == 1 ? s->ino : NULL;
-}
-
-static void
-put_ino (void *arg, struct inode *ino)
-{
-  (void) arg;
-  (void) ino;
-}
-
-static bool
-hook_reclaim (void *arg, unsigned want)
-{
-  struct sim *s = arg;
-  struct reclaim_hooks h = { get_ino, put_ino, s };
-  unsigned dirty = 0;
-
-  return s->ino && reclaim_frames (&s->env, &h, want, &dirty) > 0;
-}
-
-static void
-hook_starved (void *arg)
-{
-  ((struct sim *) arg)->starved = true;
-}
-
-static void
-hook_dirtied (void *arg, struct inode *ino)
-{
-  (void) ino;
-  ((struct sim *) arg)->dirtied = true;
-}
 
 static void
 wake (struct inode_op *op)
@@ -155,16 +114,17 @@ value (uint64_t id, uint64_t off)
   return (uint8_t) (id * 37 + off * 11 + (off >> 9) * 101 + 1);
 }
 
+/* Zero was there from the beginning. */
 static void
-remember (struct sim *s, uint64_t off, uint8_t v)
+remember (struct disk *d, uint64_t off, uint8_t v)
 {
-  s->hist[off][v / 8] |= (uint8_t) (1 << (v % 8));
+  d->hist[off][v / 8] |= (uint8_t) (1 << (v % 8));
 }
 
 static bool
-was_ever (struct sim *s, uint64_t off, uint8_t v)
+was_ever (struct disk *d, uint64_t off, uint8_t v)
 {
-  return s->hist[off][v / 8] >> (v % 8) & 1;
+  return v == 0 || (d->hist[off][v / 8] >> (v % 8) & 1);
 }
 
 static uint8_t
@@ -210,13 +170,20 @@ random_range (struct sim *s)
   return (struct range) { off, off + len };
 }
 
+static struct disk *
+random_disk (struct sim *s)
+{
+  return &s->disk[s->w.ndisks > 1 ? below (s, s->w.ndisks) : 0];
+}
+
 static bool
-conflicts (struct sim *s, struct range r)
+writes_in (struct sim *s, struct disk *d, struct range r)
 {
   unsigned i;
 
   for (i = 0; i < NSLOTS; i++)
-    if (s->slot[i].busy && is_write (s->slot[i].kind) && range_overlaps (s->slot[i].r, r))
+    if (s->slot[i].busy && s->slot[i].disk == d && is_write (s->slot[i].kind)
+        && range_overlaps (s->slot[i].r, r))
       return true;
   return false;
 }
@@ -229,12 +196,12 @@ begin_write (struct sim *s, struct slot *sl)
   unsigned i;
 
   for (off = sl->r.start; off < sl->r.end; off++)
-    remember (s, off, op_value (sl, off));
+    remember (sl->disk, off, op_value (sl, off));
   for (i = 0; i < NSLOTS; i++) {
     struct slot *o = &s->slot[i];
     struct range in;
 
-    if (!o->busy || o == sl || !o->newer)
+    if (!o->busy || o == sl || !o->newer || o->disk != sl->disk)
       continue;
     in = range_intersect (o->r, sl->r);
     if (!range_is_empty (in))
@@ -248,16 +215,17 @@ begin_look (struct sim *s, struct slot *sl)
   uint64_t len = range_len (sl->r);
   unsigned i;
 
+  sl->losses = s->losses;
   sl->snap = malloc (len);
   sl->loose = malloc (len);
   sl->newer = calloc (1, len);
-  memcpy (sl->snap, s->cur + sl->r.start, len);
-  memcpy (sl->loose, s->loose + sl->r.start, len);
+  memcpy (sl->snap, sl->disk->cur + sl->r.start, len);
+  memcpy (sl->loose, sl->disk->loose + sl->r.start, len);
   for (i = 0; i < NSLOTS; i++) {
     struct slot *o = &s->slot[i];
     struct range in;
 
-    if (!o->busy || o == sl || !is_write (o->kind))
+    if (!o->busy || o == sl || !is_write (o->kind) || o->disk != sl->disk)
       continue;
     in = range_intersect (o->r, sl->r);
     if (!range_is_empty (in))
@@ -265,67 +233,102 @@ begin_look (struct sim *s, struct slot *sl)
   }
 }
 
+static unsigned
+random_flags (struct sim *s, enum kind kind)
+{
+  unsigned flags = 0;
+
+  switch (kind) {
+  case FUA:
+    return INODE_FUA;
+  case ZERO:
+    if (one_in (s, 2))
+      flags |= one_in (s, 4) ? INODE_MAY_TRIM | INODE_FAST : INODE_MAY_TRIM;
+    /* fallthrough */
+  case TRIM:
+    return flags | (one_in (s, 4) ? INODE_FUA : 0);
+  case FAST_NO_HOLE:
+    return INODE_FAST;
+  default:
+    return 0;
+  }
+}
+
+static void
+init_op (struct slot *sl)
+{
+  struct inode *ino = sl->disk->d->ino;
+  uint64_t off;
+
+  switch (sl->kind) {
+  case READ:
+    sl->buf = malloc (range_len (sl->r));
+    memset (sl->buf, 0xa5, range_len (sl->r));
+    inode_op_read (&sl->op, ino, sl->buf, sl->r);
+    break;
+  case WRITE:
+  case FUA:
+    sl->buf = malloc (range_len (sl->r));
+    for (off = sl->r.start; off < sl->r.end; off++)
+      sl->buf[off - sl->r.start] = value (sl->id, off);
+    inode_op_write (&sl->op, ino, sl->buf, sl->r, sl->flags);
+    break;
+  case ZERO:
+  case FAST_NO_HOLE:
+    inode_op_zero (&sl->op, ino, sl->r, sl->flags);
+    break;
+  case TRIM:
+    inode_op_trim (&sl->op, ino, sl->r, sl->flags);
+    break;
+  case FLUSH:
+    inode_op_sync (&sl->op, ino, RANGE_ALL, sl->flags);
+    break;
+  case NKINDS:
+    abort ();
+  }
+}
+
+static bool
+begin (struct sim *s, struct slot *sl, struct disk *d, enum kind kind, unsigned flags)
+{
+  memset (sl, 0, sizeof *sl);
+  sl->kind = kind;
+  sl->flags = flags;
+  sl->disk = d;
+  sl->r = kind == FLUSH ? (struct range) { 0, s->size } : random_range (s);
+  if (is_write (kind) && writes_in (s, d, sl->r))
+    return false;
+  sl->busy = sl->woken = true;
+  sl->id = ++s->next_id;
+  trace (s, "start op %" PRIu64 " disk %u kind %d flags %x " RANGE_FMT "\n", sl->id, (unsigned) (d - s->disk),
+         (int) kind, flags, RANGE_ARG (sl->r));
+  init_op (sl);
+  sl->op.wake = wake;
+  sl->op.wake_arg = sl;
+  if (is_write (kind))
+    begin_write (s, sl);
+  begin_look (s, sl);
+  return true;
+}
+
 static void
 start (struct sim *s)
 {
   static const enum kind weights[] = {
-    READ, READ, READ, READ, WRITE, WRITE, WRITE, WRITE, WRITE, FUA, ZERO, TRIM, FLUSH,
+    READ, READ, READ, READ, READ, READ, READ, READ, WRITE, WRITE, WRITE, WRITE, WRITE, WRITE, WRITE, WRITE, WRITE,
+    WRITE, FUA, FUA, ZERO, ZERO, TRIM, TRIM, FLUSH, FLUSH, FAST_NO_HOLE,
   };
   struct slot *sl = NULL;
-  unsigned i, flags = 0;
-  uint64_t off;
+  enum kind kind;
+  unsigned i;
 
   for (i = 0; i < NSLOTS; i++)
     if (!s->slot[i].busy)
       sl = &s->slot[i];
   if (!sl)
     return;
-  memset (sl, 0, sizeof *sl);
-  sl->kind = weights[below (s, PC_ARRAY_SIZE (weights))];
-  sl->r = sl->kind == FLUSH ? (struct range) { 0, s->size } : random_range (s);
-  if (is_write (sl->kind) && conflicts (s, sl->r))
-    return;
-  sl->busy = sl->woken = true;
-  sl->id = ++s->next_id;
-  trace (s, "start op %" PRIu64 " kind %d " RANGE_FMT "\n", sl->id, sl->kind, RANGE_ARG (sl->r));
-  if (sl->kind == READ || sl->kind == WRITE || sl->kind == FUA) {
-    sl->buf = malloc (range_len (sl->r));
-    memset (sl->buf, 0xa5, range_len (sl->r));
-  }
-  if (sl->kind == WRITE || sl->kind == FUA)
-    for (off = sl->r.start; off < sl->r.end; off++)
-      sl->buf[off - sl->r.start] = value (sl->id, off);
-  switch (sl->kind) {
-  case READ:
-    inode_op_read (&sl->op, s->ino, sl->buf, sl->r);
-    break;
-  case WRITE:
-    inode_op_write (&sl->op, s->ino, sl->buf, sl->r, 0);
-    break;
-  case FUA:
-    inode_op_write (&sl->op, s->ino, sl->buf, sl->r, INODE_FUA);
-    break;
-  case ZERO:
-    flags = one_in (s, 2) ? INODE_MAY_TRIM : 0;
-    if (one_in (s, 4))
-      flags |= INODE_FUA;
-    inode_op_zero (&sl->op, s->ino, sl->r, flags);
-    break;
-  case TRIM:
-    inode_op_trim (&sl->op, s->ino, sl->r, one_in (s, 4) ? INODE_FUA : 0);
-    break;
-  case FLUSH:
-    inode_op_sync (&sl->op, s->ino, RANGE_ALL, 0);
-    break;
-  case NKINDS:
-    abort ();
-  }
-  sl->op.wake = wake;
-  sl->op.wake_arg = sl;
-  if (is_write (sl->kind))
-    begin_write (s, sl);
-  if (sl->kind != WRITE)
-    begin_look (s, sl);
+  kind = weights[below (s, PC_ARRAY_SIZE (weights))];
+  begin (s, sl, random_disk (s), kind, random_flags (s, kind));
 }
 
 /*----------------------------------------------------------------------*/
@@ -343,7 +346,7 @@ end_read (struct sim *s, struct slot *sl)
       continue;
     if (sl->newer[i] || sl->loose[i]) {
       /* One of the writes since, or what it was: all of them are remembered. */
-      if (!was_ever (s, off, sl->buf[i]))
+      if (!was_ever (sl->disk, off, sl->buf[i]))
         violation (s, "read of a byte that was never there", off, sl->id, sl->buf[i], sl->snap[i]);
       continue;
     }
@@ -354,6 +357,7 @@ end_read (struct sim *s, struct slot *sl)
 static void
 end_write (struct sim *s, struct slot *sl, int err)
 {
+  struct disk *d = sl->disk;
   uint64_t off, first = sl->r.start, end = sl->r.end;
 
   for (off = first; off < end; off++) {
@@ -363,39 +367,75 @@ end_write (struct sim *s, struct slot *sl, int err)
         continue;               /* the edge is kept as it was */
       if (sl->kind == TRIM && !err && off / 4096 * 4096 + 4096 > end && end != s->size)
         continue;
-      s->loose[off] = 1;
+      d->loose[off] = 1;
       continue;
     }
-    s->cur[off] = op_value (sl, off);
-    s->loose[off] = 0;
+    d->cur[off] = op_value (sl, off);
+    d->loose[off] = 0;
   }
 }
 
-/* What a flush, or the FUA of a write, promised. */
+/* What a flush, or the FUA of a write, promised about image. */
 static void
-check_durable (struct sim *s, struct slot *sl)
+check_image (struct sim *s, struct slot *sl, const uint8_t *image, const char *what)
 {
-  const uint8_t *durable = origin_mem_durable (s->origin);
+  struct disk *d = sl->disk;
   uint64_t i, len = range_len (sl->r);
 
   for (i = 0; i < len; i++) {
     uint64_t off = sl->r.start + i;
-    uint8_t want = sl->kind == FLUSH ? sl->snap[i] : op_value (sl, off);
+    uint8_t want;
 
-    if (sl->kind == FLUSH && sl->loose[i]) {
-      if (!was_ever (s, off, durable[off]))
-        violation (s, "durable image holds a byte that was never there", off, sl->id, durable[off], want);
+    /* Most of it is as it should be: a block a look. */
+    if (sl->kind == FLUSH && i % 4096 == 0 && len - i >= 4096 && memcmp (image + off, sl->snap + i, 4096) == 0) {
+      i += 4095;
       continue;
     }
-    if (durable[off] == want)
+    want = sl->kind == FLUSH ? sl->snap[i] : op_value (sl, off);
+    if (image[off] == want)
       continue;
-    if (sl->newer[i]) {
-      if (!was_ever (s, off, durable[off]))
-        violation (s, "durable image holds a byte that was never there", off, sl->id, durable[off], want);
+    if (sl->newer[i] || sl->kind == TRIM || (sl->kind == FLUSH && sl->loose[i])) {
+      if (!was_ever (d, off, image[off]))
+        violation (s, "the image holds a byte that was never there", off, sl->id, image[off], want);
       continue;
     }
-    violation (s, "flush answered too early", off, sl->id, durable[off], want);
+    violation (s, what, off, sl->id, image[off], want);
   }
+}
+
+static void
+check_promise (struct sim *s, struct slot *sl)
+{
+  struct origin *o = sl->disk->d->origin;
+  bool fua = sl->kind == FLUSH || (sl->flags & INODE_FUA);
+
+  if (s->o.mode == INODE_UNSAFE && !(sl->kind == FLUSH && fua && (sl->flags & INODE_FUA)))
+    return;
+  if (fua && !s->o.no_flush)
+    check_image (s, sl, origin_mem_durable (o), "answered too early");
+  else if (sl->losses == s->losses
+           && (fua || s->o.mode == INODE_WRITETHROUGH || (sl->kind == ZERO && !(sl->flags & INODE_MAY_TRIM))))
+    check_image (s, sl, origin_mem_volatile (o), "answered before the origin had it");
+}
+
+static bool
+may_fail (struct sim *s, int err)
+{
+  if (err == ENOMEM)
+    return s->o.nomem || s->o.spare;
+  if (err == EIO && s->o.nomem)
+    return true;
+  return s->o.errors || s->o.losses || s->o.aways;
+}
+
+static void
+forget_slot (struct slot *sl)
+{
+  free (sl->buf);
+  free (sl->snap);
+  free (sl->loose);
+  free (sl->newer);
+  sl->busy = false;
 }
 
 static void
@@ -405,23 +445,22 @@ finish (struct sim *s, struct slot *sl)
 
   trace (s, "done op %" PRIu64 " err %d\n", sl->id, err);
   s->done[sl->kind]++;
-  if (err) {
+  if (sl->kind == FAST_NO_HOLE) {
+    if (err != ENOTSUP)
+      violation (s, "fast and no hole must be refused", sl->r.start, sl->id, (unsigned) err, ENOTSUP);
+  }
+  else if (err) {
     s->errors++;
-    if (!s->o.errors && !s->o.losses)
+    if (!may_fail (s, err))
       violation (s, "an error nobody made", sl->r.start, sl->id, (unsigned) err, 0);
   }
   if (is_write (sl->kind))
     end_write (s, sl, err);
   if (!err && sl->kind == READ)
     end_read (s, sl);
-  if (!err && (sl->kind == FLUSH || sl->kind == FUA
-               || (sl->kind == ZERO && (sl->op.flags & INODE_FUA))))
-    check_durable (s, sl);
-  free (sl->buf);
-  free (sl->snap);
-  free (sl->loose);
-  free (sl->newer);
-  sl->busy = false;
+  if (!err && sl->kind != READ)
+    check_promise (s, sl);
+  forget_slot (sl);
 }
 
 static bool
@@ -434,7 +473,7 @@ step_ops (struct sim *s)
 
     if (!sl->busy)
       continue;
-    if (!sl->woken && !(sl->op.wake_at_ns && sl->op.wake_at_ns <= clock_now (&s->clock.base)))
+    if (!sl->woken && !(sl->op.wake_at_ns && sl->op.wake_at_ns <= clock_now (&s->w.clock.base)))
       continue;
     sl->woken = false;
     if (inode_op_run (&sl->op))
@@ -444,17 +483,69 @@ step_ops (struct sim *s)
   return false;
 }
 
+/* A client goes.  What it wrote so far stays or not. */
+static void
+cancel_one (struct sim *s)
+{
+  struct slot *sl = &s->slot[below (s, NSLOTS)];
+
+  if (!sl->busy)
+    return;
+  trace (s, "cancel op %" PRIu64 "\n", sl->id);
+  s->cancels++;
+  inode_op_cancel (&sl->op);
+  if (is_write (sl->kind))
+    end_write (s, sl, ECANCELED);
+  forget_slot (sl);
+}
+
+/*----------------------------------------------------------------------*/
+/* What else happens. */
+
+static size_t
+held (struct sim *s)
+{
+  size_t n = 0;
+  unsigned i;
+
+  for (i = 0; i < s->w.ndisks; i++)
+    n += origin_mem_held_total (s->disk[i].d->origin);
+  return n;
+}
+
+/* Answer one held request of any export. */
+static void
+release (struct sim *s, int err)
+{
+  size_t n = below (s, held (s));
+  unsigned i;
+
+  for (i = 0; i < s->w.ndisks; i++) {
+    size_t here = origin_mem_held_total (s->disk[i].d->origin);
+
+    if (n < here) {
+      origin_mem_release_nth (s->disk[i].d->origin, n, err);
+      return;
+    }
+    n -= here;
+  }
+}
+
 static void
 release_one (struct sim *s)
 {
-  size_t n = origin_mem_held_total (s->origin);
   int err = 0;
 
-  if (n == 0 || s->away)
+  if (held (s) == 0)
     return;
-  if (s->o.errors && one_in (s, 60))
+  if (s->away) {
+    if (!one_in (s, 100))
+      return;
+    err = ETIMEDOUT;            /* away longer than the gate waits */
+  }
+  else if (s->o.errors && one_in (s, 60))
     err = one_in (s, 2) ? EIO : ENOSPC;
-  origin_mem_release_nth (s->origin, below (s, n), err);
+  release (s, err);
 }
 
 static void
@@ -464,7 +555,83 @@ lose (struct sim *s)
 
   trace (s, "connection lost, apply %d forget %d\n", apply, forget);
   s->losses++;
-  origin_mem_lose (s->origin, apply, forget);
+  origin_mem_lose (random_disk (s)->d->origin, apply, forget && !s->o.no_flush);
+}
+
+struct walk {
+  struct sim *s;
+  struct disk *d;
+  uint64_t pos, end;
+};
+
+static int
+one_extent (void *arg, uint64_t off, uint64_t len, unsigned type)
+{
+  struct walk *w = arg;
+  uint64_t i;
+
+  if (off != w->pos || len == 0 || len > w->end - off)
+    violation (w->s, "extents do not tile the range", off, 0, (unsigned) len, type);
+  w->pos = off + len;
+  if (type == 0)
+    return 0;
+  for (i = off; i < off + len; i++)
+    if (!w->d->loose[i] && w->d->cur[i] != 0 && !writes_in (w->s, w->d, (struct range) { i, i + 1 }))
+      violation (w->s, "an extent of zeros, or a hole, holds data", i, 0, type, w->d->cur[i]);
+  return 0;
+}
+
+/* The origin answers at once. */
+static void
+ask_extents (struct sim *s)
+{
+  struct disk *d = random_disk (s);
+  struct range r = random_range (s);
+  struct walk w = { s, d, r.start, r.end };
+  int err;
+
+  if (s->away)
+    return;
+  s->extents++;
+  err = inode_extents (d->d->ino, r, one_in (s, 2), one_extent, &w);
+  if (err && !may_fail (s, err))
+    violation (s, "extents failed", r.start, 0, (unsigned) err, 0);
+  if (!err && w.pos == r.start)
+    violation (s, "no extent", r.start, 0, 0, 0);
+}
+
+static void
+write_back (struct sim *s)
+{
+  if (s->w.ndisks > 1 && one_in (s, 3))
+    world_turn (&s->w, NULL, false);
+  else {
+    struct disk *d = random_disk (s);
+
+    if (d->d->dirtied || s->w.starved || one_in (s, 4))
+      world_turn (&s->w, d->d, one_in (s, 16));
+  }
+}
+
+static void
+seldom (struct sim *s)
+{
+  if (s->o.losses && one_in (s, 40))
+    lose (s);
+  else if (s->o.aways && one_in (s, s->away ? 20 : 60)) {
+    s->away = !s->away;
+    trace (s, "away %d\n", s->away);
+  }
+  else if (s->o.cancels && one_in (s, 8))
+    cancel_one (s);
+  else if (one_in (s, 6))
+    world_reclaim (&s->w, 1 + (unsigned) below (s, 40));
+  else if (one_in (s, 6))
+    inode_prefetch (random_disk (s)->d->ino, random_range (s), true);
+  else if (one_in (s, 8))
+    ask_extents (s);
+  else if (one_in (s, 30))
+    inode_invalidate (random_disk (s)->d->ino, RANGE_ALL);
 }
 
 static void
@@ -481,30 +648,15 @@ step (struct sim *s)
     release_one (s);
     break;
   case 9:
-    if (s->dirtied || s->starved || one_in (s, 4)) {
-      bool starved = s->starved || atomic_load (&s->env.nmem_waiters) > 0;
-
-      s->dirtied = s->starved = false;
-      writeback_turn (s->ino, &s->ws, starved, one_in (s, 16));
-    }
+    write_back (s);
     break;
   case 10:
-    clock_fake_advance (&s->clock, below (s, 30 * NSEC_PER_MSEC));
+    clock_fake_advance (&s->w.clock, below (s, 30 * NSEC_PER_MSEC));
     if (one_in (s, 40))
-      clock_fake_advance (&s->clock, below (s, 3 * NSEC_PER_SEC));
+      clock_fake_advance (&s->w.clock, below (s, 3 * NSEC_PER_SEC));
     break;
   case 11:
-    if (s->o.losses && one_in (s, 40))
-      lose (s);
-    else if (one_in (s, 6))
-      hook_reclaim (s, 1 + (unsigned) below (s, 40));
-    else if (one_in (s, 6)) {
-      struct range r = random_range (s);
-
-      inode_prefetch (s->ino, r, true);
-    }
-    else if (one_in (s, 30))
-      inode_invalidate (s->ino, RANGE_ALL);
+    seldom (s);
     break;
   }
 }
@@ -520,42 +672,60 @@ any_busy (struct sim *s)
   return false;
 }
 
+static void
+say_who_waits (struct sim *s)
+{
+  unsigned i;
+
+  for (i = 0; i < NSLOTS; i++) {
+    struct slot *sl = &s->slot[i];
+
+    if (sl->busy)
+      fprintf (stderr, "sim: op %" PRIu64 " disk %u kind %d stage %u " RANGE_FMT " at %" PRIu64 " parked %d syncing %d\n",
+               sl->id, (unsigned) (sl->disk - s->disk), (int) sl->kind, sl->op.stage, RANGE_ARG (sl->r), sl->op.pos,
+               sl->op.parked, sl->op.syncing);
+  }
+  for (i = 0; i < s->w.ndisks; i++) {
+    struct inode_dirty d = inode_get_dirty (s->disk[i].d->ino);
+
+    fprintf (stderr, "sim: disk %u: dirty %" PRIu64 " writing %" PRIu64 " unstable %" PRIu64 "\n", i, d.dirty, d.writing,
+             d.unstable);
+  }
+}
+
 /* Run until nothing is under way; it must end. */
 static void
 settle (struct sim *s)
 {
   unsigned turns = 0;
 
-  while (any_busy (s) || origin_mem_held_total (s->origin)) {
-    if (++turns > 400000)
+  s->away = false;
+  world_fail_alloc (0, NULL);
+  while (any_busy (s) || held (s)) {
+    if (++turns > 400000) {
+      say_who_waits (s);
       violation (s, "it does not come to rest", 0, 0, 0, 0);
+    }
     while (step_ops (s))
-      ;
-    if (origin_mem_held_total (s->origin))
-      origin_mem_release_nth (s->origin, below (s, origin_mem_held_total (s->origin)), 0);
+      if (++turns > 400000)
+        break;
+    if (held (s))
+      release (s, 0);
     else {
-      clock_fake_advance (&s->clock, 10 * NSEC_PER_MSEC);
-      writeback_turn (s->ino, &s->ws, atomic_load (&s->env.nmem_waiters) > 0, false);
+      clock_fake_advance (&s->w.clock, 10 * NSEC_PER_MSEC);
+      world_turn (&s->w, NULL, false);
     }
   }
 }
 
 static void
-final_flush (struct sim *s)
+final_flush (struct sim *s, struct disk *d)
 {
   struct slot *sl = &s->slot[0];
   unsigned tries;
 
   for (tries = 0; ; tries++) {
-    memset (sl, 0, sizeof *sl);
-    sl->kind = FLUSH;
-    sl->r = (struct range) { 0, s->size };
-    sl->busy = sl->woken = true;
-    sl->id = ++s->next_id;
-    inode_op_sync (&sl->op, s->ino, RANGE_ALL, INODE_FUA);
-    sl->op.wake = wake;
-    sl->op.wake_arg = sl;
-    begin_look (s, sl);
+    begin (s, sl, d, FLUSH, INODE_FUA);
     settle (s);
     if (sl->op.err == 0)
       break;
@@ -564,78 +734,119 @@ final_flush (struct sim *s)
   }
 }
 
+static void
+drain (struct sim *s, struct disk *d)
+{
+  struct inode_dirty left = inode_get_dirty (d->d->ino);
+  unsigned turns = 0;
+
+  while (left.dirty + left.writing + left.unstable) {
+    if (++turns > 100000)
+      violation (s, "a drain does not end", 0, 0, (unsigned) left.dirty, (unsigned) left.unstable);
+    clock_fake_advance (&s->w.clock, NSEC_PER_MSEC);
+    world_turn (&s->w, d->d, true);
+    if (held (s))
+      release (s, 0);
+    left = inode_get_dirty (d->d->ino);
+  }
+}
+
+static void
+check_all (struct sim *s)
+{
+  unsigned i;
+
+  for (i = 0; i < s->w.ndisks; i++)
+    inode_check (s->disk[i].d->ino);
+}
+
+static void
+build (struct sim *s)
+{
+  const struct sim_options *o = &s->o;
+  struct origin_info info = world_info (o->size);
+  struct world_options wo = { .nframes = o->nframes, .spare = o->spare, .mode = o->mode, .readahead = o->readahead };
+  unsigned i;
+
+  info.can_flush = !o->no_flush;
+  info.can_fua = o->fua;
+  info.can_trim = o->trim;
+  info.can_zero = info.can_fast_zero = o->zero;
+  info.block_min = o->block_min;
+  s->size = o->size;
+  world_init (&s->w, &wo);
+  for (i = 0; i < (o->ndisks ? o->ndisks : 1); i++) {
+    struct disk *d = &s->disk[i];
+
+    d->d = world_add (&s->w, &info);
+    origin_mem_close_all (d->d->origin);
+    origin_mem_open_door (d->d->origin, ORIGIN_STATUS);
+    d->cur = calloc (1, s->size);
+    d->loose = calloc (1, s->size);
+    d->hist = calloc (s->size, sizeof *d->hist);
+  }
+}
+
+static void
+tear_down (struct sim *s)
+{
+  unsigned i, n = s->w.ndisks;
+
+  world_release (&s->w);
+  for (i = 0; i < n; i++) {
+    free (s->disk[i].cur);
+    free (s->disk[i].loose);
+    free (s->disk[i].hist);
+  }
+  free (s);
+}
+
+static void
+check_end (struct sim *s, struct disk *d)
+{
+  const uint8_t *image = s->o.no_flush ? origin_mem_volatile (d->d->origin) : origin_mem_durable (d->d->origin);
+  struct inode_dirty left = inode_get_dirty (d->d->ino);
+  uint64_t i;
+
+  assert_int_equal (left.dirty + left.writing + left.unstable, 0);
+  for (i = 0; i < s->size; i++)
+    if (!d->loose[i] && image[i] != d->cur[i])
+      violation (s, "the image differs at the end", i, 0, image[i], d->cur[i]);
+}
+
 void
 sim_run (const struct sim_options *o)
 {
-  struct origin_info info = {
-    .size = o->size, .can_flush = true, .can_fua = o->fua, .can_trim = o->trim, .can_zero = o->zero,
-    .can_fast_zero = o->zero, .can_multi_conn = true, .can_extents = true,
-    .block_min = o->block_min, .block_pref = 4096, .block_max = 32 << 20,
-  };
   struct sim *s = calloc (1, sizeof *s);
-  uint64_t i;
-  struct inode_dirty d;
-  unsigned step_no;
+  unsigned i, step_no;
 
+  mallopt (M_MMAP_THRESHOLD, 64 << 20);         /* snapshots come and go: a fault a page costs more than the test */
+  mallopt (M_TRIM_THRESHOLD, 512 << 20);
   s->o = *o;
   s->rng = o->seed * UINT64_C (0x9e3779b97f4a7c15) | 1;
+  s->mem_rng = o->seed;
   for (i = 0; i < 8; i++)
     rnd (s);
-  s->clock = (struct clock_fake) CLOCK_FAKE_INIT;
-  s->size = o->size;
-  s->cur = calloc (1, s->size);
-  s->loose = calloc (1, s->size);
-  s->hist = calloc (s->size, sizeof *s->hist);
-  for (i = 0; i < s->size; i++)
-    remember (s, i, 0);
-
-  budget_init (&s->budget, (uint64_t) 16 << 20);
-  assert_int_equal (memfile_create (&s->budget, o->nframes, &s->mf), 0);
-  assert_int_equal (bounce_create (&s->budget, 65536, 3, 1, &s->bounce), 0);
-  s->evict_mem = aligned_alloc (64, (evict_size (o->nframes) + 63) & ~(size_t) 63);
-  evict_init (&s->evict, s->evict_mem, o->nframes);
-  s->env = (struct inode_env) {
-    .clock = &s->clock.base, .budget = &s->budget, .mf = s->mf, .bounce = s->bounce, .evict = &s->evict,
-    .mode = o->mode, .readahead_max = o->readahead,
-    .dirty_max = (uint64_t) o->nframes * 4096 / 2, .dirty_background = (uint64_t) o->nframes * 4096 / 10,
-    .dirty_expire_ns = NSEC_PER_SEC, .nwb = 16,
-    .reclaim = hook_reclaim, .starved = hook_starved, .dirtied = hook_dirtied, .hook_arg = s,
-  };
-  assert_int_equal (inode_env_init (&s->env), 0);
-  assert_int_equal (origin_mem_create (&info, &s->origin), 0);
-  origin_mem_close_all (s->origin);
-  assert_int_equal (inode_create (&s->env, s->origin, 1, "sim", &s->ino), 0);
-
+  build (s);
+  world_fail_alloc (o->nomem ? 30 : 0, &s->mem_rng);
   for (step_no = 0; step_no < o->steps; step_no++) {
     step (s);
     if (o->check_every && step_no % o->check_every == 0)
-      inode_check (s->ino);
+      check_all (s);
   }
   settle (s);
-  final_flush (s);
-  inode_check (s->ino);
-  d = inode_get_dirty (s->ino);
-  assert_int_equal (d.dirty + d.writing + d.unstable, 0);
-  for (i = 0; i < s->size; i++)
-    if (!s->loose[i] && origin_mem_durable (s->origin)[i] != s->cur[i])
-      violation (s, "the durable image differs at the end", i, 0, origin_mem_durable (s->origin)[i], s->cur[i]);
+  for (i = 0; i < s->w.ndisks; i++) {
+    if (o->drain)
+      drain (s, &s->disk[i]);
+    else
+      final_flush (s, &s->disk[i]);
+    check_end (s, &s->disk[i]);
+  }
+  check_all (s);
   if (o->report)
     fprintf (stderr, "sim: seed %" PRIu64 ": %" PRIu64 " reads %" PRIu64 " writes %" PRIu64 " fua %" PRIu64
-             " zeros %" PRIu64 " trims %" PRIu64 " flushes, %" PRIu64 " errors, %" PRIu64 " losses\n", o->seed,
-             s->done[READ], s->done[WRITE], s->done[FUA], s->done[ZERO], s->done[TRIM], s->done[FLUSH],
-             s->errors, s->losses);
-
-  inode_free (s->ino);
-  origin_close (s->origin);
-  inode_env_release (&s->env);
-  memfile_check (s->mf);
-  assert_int_equal (memfile_in_use (s->mf), 0);
-  free (s->evict_mem);
-  memfile_free (s->mf);
-  bounce_free (s->bounce);
-  budget_check (&s->budget);
-  free (s->cur);
-  free (s->loose);
-  free (s->hist);
-  free (s);
+             " zeros %" PRIu64 " trims %" PRIu64 " flushes %" PRIu64 " extents, %" PRIu64 " errors, %" PRIu64
+             " losses, %" PRIu64 " cancels\n", o->seed, s->done[READ], s->done[WRITE], s->done[FUA], s->done[ZERO],
+             s->done[TRIM], s->done[FLUSH], s->extents, s->errors, s->losses, s->cancels);
+  tear_down (s);
 }

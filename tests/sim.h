@@ -12,13 +12,18 @@
 
 struct sim_options {
   uint64_t seed;
-  uint64_t size;
+  uint64_t size;                /* of each export */
+  unsigned ndisks;              /* 0: one */
   uint32_t nframes;
+  uint64_t spare;               /* budget beside the frames; 0: plenty */
   uint32_t block_min;
   uint64_t readahead;
   enum inode_mode mode;
   unsigned steps, check_every;
-  bool fua, zero, trim, errors, losses, big_ops, trace, report;
+  bool no_flush, fua, zero, trim;       /* what the origin can do */
+  bool errors, losses, aways, cancels, nomem;   /* what goes wrong */
+  bool drain;                   /* the end is a drain and not a flush */
+  bool big_ops, trace, report;
 };
 
 extern void sim_run (const struct sim_options *);

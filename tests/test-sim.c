@@ -80,15 +80,130 @@ nor_in_writethrough (void **state)
 }
 
 static void
+over_blocks_of (uint32_t block_min, uint32_t nframes)
+{
+  struct sim_options o = plain;
+
+  o.losses = o.errors = true;
+  o.size = 1 << 20 | 256 << 10;
+  o.block_min = block_min;
+  o.nframes = nframes;
+  run (o, 5);
+}
+
+static void
+nor_over_an_origin_with_blocks_of_512 (void **state)
+{
+  (void) state;
+  over_blocks_of (512, 64);
+}
+
+static void
 nor_over_an_origin_with_blocks_of_4k (void **state)
+{
+  (void) state;
+  over_blocks_of (4096, 64);
+}
+
+/* Seed 3 never ended once: pages of a block that are no neighbours were neither copied nor sent. */
+static void
+nor_over_an_origin_with_blocks_of_64k (void **state)
+{
+  (void) state;
+  over_blocks_of (65536, 160);
+}
+
+/* Seeds 1 to 6 waited for each other once: a fill wanted frames for all of a MiB, or none. */
+static void
+nor_with_requests_larger_than_the_cache (void **state)
 {
   struct sim_options o = plain;
 
   (void) state;
-  o.losses = o.errors = true;
+  o.mode = INODE_WRITETHROUGH;
+  o.losses = o.errors = o.big_ops = true;
   o.size = 1 << 20 | 256 << 10;
-  o.block_min = 4096;
+  o.block_min = 16384;
+  run (o, 6);
+}
+
+static void
+nor_in_a_cache_of_24_pages (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.losses = o.cancels = true;
+  o.nframes = 24;
+  run (o, 6);
+}
+
+static void
+nor_in_unsafe_mode_if_nothing_is_lost (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.mode = INODE_UNSAFE;
+  o.drain = o.errors = true;
+  run (o, 4);
+}
+
+static void
+nor_while_the_origin_is_away (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.aways = o.losses = true;
+  run (o, 6);
+}
+
+static void
+nor_when_memory_is_refused (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.nomem = o.losses = true;
   run (o, 5);
+}
+
+static void
+nor_in_a_budget_without_room_for_trees (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.spare = 40000;
+  o.losses = true;
+  run (o, 5);
+}
+
+/* And never a byte of the other. */
+static void
+nor_with_three_exports_in_one_tiny_cache (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.ndisks = 3;
+  o.nframes = 32;
+  o.size = 400000;
+  o.losses = o.errors = true;
+  run (o, 6);
+}
+
+static void
+nor_over_an_origin_without_flush (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.no_flush = true;
+  o.fua = false;
+  o.losses = o.errors = true;
+  run (o, 4);
 }
 
 static void
@@ -124,7 +239,17 @@ main (void)
     cmocka_unit_test (nor_with_errors_of_the_origin),
     cmocka_unit_test (nor_with_lost_connections),
     cmocka_unit_test (nor_in_writethrough),
+    cmocka_unit_test (nor_over_an_origin_with_blocks_of_512),
     cmocka_unit_test (nor_over_an_origin_with_blocks_of_4k),
+    cmocka_unit_test (nor_over_an_origin_with_blocks_of_64k),
+    cmocka_unit_test (nor_with_requests_larger_than_the_cache),
+    cmocka_unit_test (nor_in_a_cache_of_24_pages),
+    cmocka_unit_test (nor_in_unsafe_mode_if_nothing_is_lost),
+    cmocka_unit_test (nor_while_the_origin_is_away),
+    cmocka_unit_test (nor_when_memory_is_refused),
+    cmocka_unit_test (nor_in_a_budget_without_room_for_trees),
+    cmocka_unit_test (nor_with_three_exports_in_one_tiny_cache),
+    cmocka_unit_test (nor_over_an_origin_without_flush),
     cmocka_unit_test (nor_over_an_origin_without_zero_trim_or_fua),
     cmocka_unit_test (nor_with_readahead),
   };
