@@ -246,8 +246,8 @@ put_over (struct turn *t, uint64_t off, uint32_t frame, uint64_t *next)
   return 0;
 }
 
-/* The unit (page, or block of the origin) at which the request begins or ends is zeros without a frame, and
- * the request covers it in part: all of it becomes data in one hold, so that zero ranges stay whole units.
+/* The unit (page, or block of the origin) around `at` is zeros without a frame, and the request covers it in part, or
+ * may do so a part at a time: all of it becomes data in one hold, so that zero ranges stay whole units.
  * (Page by page, what was sent as zeros for the rest of the unit went over data that had been written back
  * meanwhile.)  1: done, look again; 0: nothing to do; else as put_new, negative.
  */
@@ -263,7 +263,8 @@ materialise (struct turn *t, uint64_t at)
 
   if (u.end > ino->size)
     u.end = ino->size;
-  if (t->op->range.start <= u.start && u.end <= t->op->range.end)
+  /* A page that is written whole goes from zeros to data in one hold anyhow; a larger unit may not. */
+  if (ino->unit == PAGE_SIZE && t->op->range.start <= u.start && u.end <= t->op->range.end)
     return 0;
   rwlock_take_shared (&ino->zlock);
   found = zeroset_find (&ino->zeros, u.start, &z, &v);
@@ -292,6 +293,27 @@ materialise (struct turn *t, uint64_t at)
   return 1;
 }
 
+/* The same for all units that the rest of the turn touches. */
+static int
+materialise_all (struct turn *t)
+{
+  uint64_t at;
+  int err;
+
+  if (atomic_load_explicit (&t->ino->nzeros, memory_order_relaxed) == 0)
+    return 0;
+  if (t->ino->unit == PAGE_SIZE) {
+    err = materialise (t, t->r.start);
+    return err ? err : materialise (t, t->r.end - 1);
+  }
+  for (at = t->op->pos & ~(t->ino->unit - 1); at < t->r.end; at += t->ino->unit) {
+    err = materialise (t, at);
+    if (err)
+      return err;
+  }
+  return 0;
+}
+
 /* Copy the turn's pages.  Takes and leaves the stripe unlocked.  How far it came: t->op->pos. */
 static int
 copy_turn (struct turn *t)
@@ -304,17 +326,13 @@ copy_turn (struct turn *t)
     uint32_t frame;
 
     rwlock_take (&st->lock);
-    if (atomic_load_explicit (&t->ino->nzeros, memory_order_relaxed)) {
-      err = materialise (t, t->r.start);
-      if (err == 0)
-        err = materialise (t, t->r.end - 1);
-      if (err != 0) {
-        rwlock_drop (&st->lock);
-        t->progress |= err == 1;
-        if (err == 1 || err == -EAGAIN)
-          continue;
-        return -err;
-      }
+    err = materialise_all (t);
+    if (err != 0) {
+      rwlock_drop (&st->lock);
+      t->progress |= err == 1;
+      if (err == 1 || err == -EAGAIN)
+        continue;
+      return -err;
     }
     if (rangeset_page_frame (&st->map, off, &frame))
       err = put_over (t, off, frame, &next);
