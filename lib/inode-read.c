@@ -34,12 +34,14 @@ touch_pages (struct inode_op *op, uint64_t off, uint64_t end, uint32_t frame)
       op->used_ahead = true;
 }
 
-/* Copy what is there from op->pos on, up to limit, in one hold.  False: at op->pos nothing is there. */
+/* Copy what is there from op->pos on, up to limit, in one hold.  A page of which only part is there is not begun: its
+ * bytes must be of one moment, and the rest comes later (D6).  False: nothing was copied.
+ */
 static bool
 copy_some (struct inode_op *op, struct stripe *st, uint64_t limit)
 {
   struct inode_env *env = op->ino->env;
-  uint64_t stop = op->pos + COPY_MAX, from = op->pos;
+  uint64_t stop = page_of (op->pos) + COPY_MAX, from = op->pos;
 
   if (stop > limit)
     stop = limit;
@@ -58,6 +60,8 @@ copy_some (struct inode_op *op, struct stripe *st, uint64_t limit)
     op->pos = end;
   }
   rwlock_drop (&st->lock);
+  if (op->pos < stop && page_of (op->pos) != op->pos)
+    op->pos = page_of (op->pos) > from ? page_of (op->pos) : from;
   return op->pos > from;
 }
 

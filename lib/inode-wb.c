@@ -90,8 +90,6 @@ wb_register_locked (struct inode *ino, struct wb *wb, enum wb_kind kind, struct 
   wb->seq = ino->seq;
   list_push_back (&ino->wbs, &wb->node);
   ino->nwbs++;
-  if (ino->nwbs == 1)
-    throttle_busy (&ino->throttle, true, clock_now (ino->env->clock));
 }
 
 /*----------------------------------------------------------------------*/
@@ -581,6 +579,12 @@ wb_start (struct inode *ino, const struct wb_ask *ask, uint64_t *taken)
     if (taken)
       *taken += range_len (range_intersect (wb->range, ask->limit));
     wb_submit (ino, ask, wb);
+  }
+  /* The origin's rate is measured while it has all that it may have; a trickle says nothing of it. */
+  if (range_equal (ask->limit, RANGE_ALL)) {
+    lock_take (&ino->sync);
+    throttle_busy (&ino->throttle, n == ask->max && ino->nwbs > 0, clock_now (env->clock));
+    lock_drop (&ino->sync);
   }
   return n;
 }
