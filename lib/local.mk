@@ -130,6 +130,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/cache-core.c \
 	%D%/cache-end.c \
 	%D%/cache-io.c \
+	%D%/cache-nbd.c \
 	%D%/cache-priv.h \
 	%D%/cache.h \
 	$(NULL)

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,8 @@ static struct {
   pthread_t watcher;
   bool watching, started, failed;
 
+  _Atomic bool quitting;        /* the server ends; clients may stay a while */
+
   /* Written by the watcher, read after it was joined. */
   bool drained;
   int drain_err;
@@ -67,6 +70,7 @@ struct handle {
   const struct pagecache_info *info;    /* fixed while open */
   struct log_name name;                 /* for messages */
   struct log_limit limit;
+  _Atomic bool gone;                    /* seen once */
   struct list_node node;                /* in plugin.handles */
 };
 
@@ -151,6 +155,7 @@ watch_for_shutdown (void *arg)
   /* Comes back early with ESHUTDOWN, and only then. */
   while (nbdkit_nanosleep (24 * 3600, 0) == 0)
     ;
+  atomic_store (&plugin.quitting, true);
   log_debug (plugin, &plugin.log, "shutting down, draining");
   drain ();
   log_debug (plugin, &plugin.log, "drained: %s", strerror (plugin.drain_err));
@@ -245,8 +250,15 @@ on_unload (void)
 static bool
 client_has_gone (void *arg)
 {
-  (void) arg;
-  return nbdkit_nanosleep (0, 0) == -1;
+  struct handle *h = arg;
+
+  /* While the server quits every sleep ends early, for those who are still there too: their
+   * requests are carried out (D27).
+   */
+  if (nbdkit_nanosleep (0, 0) == 0 || atomic_load (&plugin.quitting))
+    return false;
+  /* The watcher may not have said so yet: believe it at the second time, a tenth of a second later. */
+  return atomic_exchange (&h->gone, true) && !atomic_load (&plugin.quitting);
 }
 
 static void *
@@ -279,7 +291,7 @@ on_open (int readonly)
     return NULL;
   }
   h->info = pagecache_get_info (h->file);
-  pagecache_set_gone (h->file, client_has_gone, NULL);
+  pagecache_set_gone (h->file, client_has_gone, h);
 
   pthread_mutex_lock (&handles_lock);
   list_push_back (&plugin.handles, &h->node);

@@ -34,6 +34,10 @@ client "assert f.wait() is None
 assert durable(1 * MIB, 1 * MIB) == pattern(1, 1 * MIB)
 assert durable(777, 12345) == pattern(2, 777)"
 
+# nbdkit waits for clients that are still there.
+client "h.shutdown()
+g.shutdown()"
+
 # Written through, answered, and then the crash, without any flush under way.
 restart_cache cache=writethrough cache-size=16M reconnect=30
 client "h, g = connect('$cache_sock'), connect('$cache_sock')
@@ -44,6 +48,9 @@ restart_origin
 client "assert h.pread(1 * MIB, 8 * MIB) == pattern(3, 1 * MIB)
 g.flush()
 assert durable(1 * MIB, 8 * MIB) == pattern(3, 1 * MIB)"
+
+client "h.shutdown()
+g.shutdown()"
 
 # A cache smaller than what is unstable: what left it had to be durable.
 restart_cache cache=writeback cache-size=2M reconnect=30

@@ -54,7 +54,8 @@ wait_until 20 is_clean || fail "nothing was drained with a client attached"
 took=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
 client "check('$durable', 2)"
 at_most "seconds from SIGTERM to durable" "$took" $((5 * pc_slowness))
-# What that client writes now is at the origin with the reply.
+# nbdkit 1.32 answers ESHUTDOWN by itself from here on; where a later one does not, what that client writes now is at
+# the origin with the reply.
 if client "h.pwrite(pattern(9, 4096), 100 * MIB)"; then
   client "o = connect('$origin_sock')
 assert o.pread(4096, 100 * MIB) == pattern(9, 4096)
@@ -65,6 +66,8 @@ wait_nbdkit cache || fail "the cache ended with $?"
 
 # The origin does not come back: a line for what is lost, and a bad end.
 start_cache "${options[@]}" reconnect=1
+# The last close begins to write back: it comes as far as the door.
+origin close write
 client "h = connect('$cache_sock')
 h.pwrite(pattern(3, 4096), 7 * MIB)
 h.shutdown()"
