@@ -83,3 +83,4 @@ SOAK_TESTS += \
 	%D%/plugin-never-flush.sh \
 	%D%/plugin-two-exports.sh \
 	$(NULL)
+TESTS += $(PLUGIN_MODEL_TESTS)
