@@ -16,6 +16,8 @@
 static enum inode_evict
 may_leave (struct inode *ino, struct stripe *st, uint32_t frame, struct range page)
 {
+  if (PLANTED (PLANT_EVICT_WRITING) && dirtyset_overlaps (&st->dirty, page, WB_BIT (WB_WRITING)))
+    return INODE_EVICTED;
   if (dirtyset_overlaps (&st->dirty, page, WB_NOT_CLEAN))
     return INODE_EVICT_DIRTY;
   if (frame_refs (memfile_frame (ino->env->mf, frame)) > 1 || fill_in_way (st, page))

@@ -169,6 +169,8 @@ commit_page (struct fill *f, struct stripe *st, unsigned i, bool keep)
       f->frames[i] = FRAME_NONE;
     return;
   }
+  if (PLANTED (PLANT_FILL_OVER_WRITE))
+    memcpy (memfile_addr (env->mf, frame), from, range_len (page));
   /* Partly there: written since, or before.  Only what is absent comes from the origin. */
   while (rangeset_next_gap (&st->map, page, &gap)) {
     memcpy (memfile_addr (env->mf, frame) + (gap.start - pgoff), from + (gap.start - pgoff), range_len (gap));

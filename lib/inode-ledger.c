@@ -339,6 +339,9 @@ dirty_mark (struct inode *ino, struct stripe *st, struct range r, uint32_t oldes
   if (oldest && seq_le (oldest, seq))
     seq = oldest;
   ino->writes_seen += range_len (r);
+  if (PLANTED (PLANT_EDGE_LOST) && r.start > 0 && range_len (r) > 1
+      && dirtyset_overlaps (&st->dirty, (struct range) { r.start - 1, r.start }, WB_BIT (WB_DIRTY)))
+    r.start++;
   dirtyset_mark (&st->dirty, r, seq, ino->env->mode == INODE_WRITETHROUGH, dirty_acct, &a);
   settle_locked (ino, st);
   lock_drop (&ino->sync);

@@ -169,6 +169,26 @@ seq_le (uint32_t a, uint32_t b)
   return (int32_t) (a - b) <= 0;
 }
 
+/* Errors put in on purpose, one at a time, in a build that tests only make (tests/test-plants.c): does the simulation find
+ * what it is there to find?  In any other build the condition is a constant.
+ */
+enum plant {
+  PLANT_NONE,
+  PLANT_FILL_OVER_WRITE,        /* a fill is taken over bytes written meanwhile */
+  PLANT_FLUSH_FORGETS_UNSTABLE, /* a flush is answered when the origin has taken everything */
+  PLANT_EVICT_WRITING,          /* a page leaves while it travels */
+  PLANT_TRIM_OVERTAKES,         /* a trim goes out after a later write of its range */
+  PLANT_OLD_AFTER_NEW,          /* newer bytes are sent beside an attempt that is unanswered */
+  PLANT_EDGE_LOST,              /* where a write continues another one, its first byte is not dirty */
+  NPLANTS,
+};
+#ifdef PC_PLANT
+extern enum plant inode_plant;
+#define PLANTED(what) (inode_plant == (what))
+#else
+#define PLANTED(what) false
+#endif
+
 #define STAT_ADD(ino, name, n) \
   atomic_fetch_add_explicit (&(ino)->stats.name, (n), memory_order_relaxed)
 

@@ -60,6 +60,8 @@ overlaps_locked (struct inode *ino, struct range r)
 {
   struct list_node *n;
 
+  if (PLANTED (PLANT_OLD_AFTER_NEW))
+    return false;
   list_for_each (n, &ino->wbs)
     if (range_overlaps (list_entry (n, struct wb, node)->range, r))
       return true;

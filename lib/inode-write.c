@@ -146,7 +146,7 @@ mark (struct turn *t, struct range r)
   struct inode *ino = t->ino;
   uint32_t oldest = 0;
 
-  if (atomic_load_explicit (&ino->nzeros, memory_order_relaxed)) {
+  if (atomic_load_explicit (&ino->nzeros, memory_order_relaxed) && !PLANTED (PLANT_TRIM_OVERTAKES)) {
     rwlock_take (&ino->zlock);
     oldest = zero_punch (ino, r);
     rwlock_drop (&ino->zlock);

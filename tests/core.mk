@@ -39,6 +39,35 @@ check_PROGRAMS += %D%/test-sim
 	-Wl,--wrap=aligned_alloc \
 	$(NULL)
 
+# The inode once more, with errors that can be switched on: the simulation must find each.
+TESTS += %D%/test-plants
+check_PROGRAMS += %D%/test-plants
+%C%_test_plants_SOURCES = \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/sim.c \
+	%D%/sim.h \
+	%D%/test-plants.c \
+	lib/inode-check.c \
+	lib/inode-core.c \
+	lib/inode-evict.c \
+	lib/inode-extents.c \
+	lib/inode-fill.c \
+	lib/inode-ledger.c \
+	lib/inode-read.c \
+	lib/inode-sync.c \
+	lib/inode-wb.c \
+	lib/inode-write.c \
+	lib/inode-zero.c \
+	lib/reclaim.c \
+	lib/writeback.c \
+	$(NULL)
+%C%_test_plants_CPPFLAGS = $(AM_CPPFLAGS) -DPC_PLANT
+%C%_test_plants_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
 TESTS += %D%/test-cache
 check_PROGRAMS += %D%/test-cache
 %C%_test_cache_SOURCES = %D%/test-cache.c
