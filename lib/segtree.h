@@ -380,7 +380,7 @@ SS (upper) (const struct SS (node) *n, uint64_t key)
     base += half & -(size_t) (base[half - 1] <= key);
     len -= half;
   }
-  return base - start + (*base <= key);
+  return base - start;          /* the last of the window is above KEY all the time */
 }
 
 /* Ask for the first BYTES of a node at once: a binary search would wait for its lines one

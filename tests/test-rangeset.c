@@ -212,6 +212,10 @@ TEST (the_last_page_of_all_can_be_used)
   assert_true (range_equal (r, R (0, last)));
   drop (last + 5, UINT64_MAX);
   assert_int_equal (gone.n, 0);
+  assert_false (rangeset_page_valid (&rs, last, UINT64_MAX));
+  assert_true (rangeset_page_valid (&rs, last, last + 5));
+  assert_int_equal (rangeset_page_fragments (&rs, last), 1);
+  assert_true (rangeset_page_frame (&rs, last, &frame));
   drop (0, last + 5);
   assert_int_equal (gone.n, 1);
 }

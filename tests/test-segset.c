@@ -759,7 +759,98 @@ TEST (loading_in_order_fills_nodes_from_both_ends)
   }
 }
 
-/* Twice as many segments as half-full leaves would have. */
+/* A node on an edge may hold one segment; what it gets must not come from nodes that then have
+ * too few.
+ */
+TEST (changes_near_the_edges_leave_inner_nodes_half_full)
+{
+  for (int down = 0; down < 2; down++)
+    for (int round = 0; round < 40; round++) {
+      uint32_t n = 50 + rnd_below (100);
+
+      begin (prod_NODE_SIZE);
+      for (uint32_t i = 0; i < n; i++) {
+        assert_int_equal (prod_reserve (&set, 1), 0);
+        prod_insert_range_unmerged (&set, R ((down ? n - i : i) * 2, (down ? n - i : i) * 2 + 1),
+                                    1);
+      }
+      prod_check (&set);
+      while (set.nsegs > 0) {
+        uint64_t at = rnd_below (40);   /* close to the edge that was loaded last */
+        struct prod_iter it = down ? prod_first (&set) : prod_last (&set);
+
+        for (; at > 0 && prod_iter_ok (it); at--)
+          it = down ? prod_next (it) : prod_prev (it);
+        if (!prod_iter_ok (it))
+          continue;
+        if (round % 2 && rnd_below (5) < 2) {
+          at = prod_range (it).end;     /* odd: free, or was filled by this */
+          assert_int_equal (prod_reserve (&set, 1), 0);
+          prod_try_insert_unmerged (&set, R (at, at + 1), 1);
+        }
+        else
+          prod_remove (&set, it);
+        prod_check (&set);
+      }
+      end ();
+    }
+}
+
+/* Loads in order until the last leaf to come has one segment, and returns that. */
+static struct prod_iter
+load_to_a_sparse_edge (bool down)
+{
+  struct prod_iter it = { NULL, 0 };
+
+  begin (prod_NODE_SIZE);
+  for (uint32_t i = 0; set.nsegs < 40 || it.node->n != 1; i++) {
+    uint64_t at = (down ? 1000 - i : i) * 4;
+
+    assert_int_equal (prod_reserve (&set, 1), 0);
+    it = prod_insert_range_unmerged (&set, R (at, at + 1), 1);
+  }
+  return it;
+}
+
+TEST (a_full_node_gives_a_sparse_edge_no_more_than_it_can_spare)
+{
+  for (int down = 0; down < 2; down++) {
+    struct prod_iter it = load_to_a_sparse_edge (down);
+
+    /* Over the segment between the two leaves, then insert at the far end. */
+    it = down ? prod_next (prod_next (it)) : prod_prev (prod_prev (it));
+    for (int i = 0; i < 3; i++) {
+      uint64_t at;
+
+      it.idx = down ? it.node->n - 1 : 0;
+      at = down ? prod_range (it).end : prod_range (it).start - 1;
+      assert_int_equal (prod_reserve (&set, 1), 0);
+      it = prod_insert_range_unmerged (&set, R (at, at + 1), 1);
+      prod_check (&set);
+    }
+    prod_remove_all (&set);
+    end ();
+  }
+}
+
+TEST (an_emptied_edge_borrows_no_more_than_its_neighbour_can_spare)
+{
+  for (int down = 0; down < 2; down++) {
+    struct prod_iter edge = load_to_a_sparse_edge (down), it;
+
+    it = down ? prod_next (prod_next (edge)) : prod_prev (prod_prev (edge));
+    it.idx = 0;
+    while (it.node->n > prod_LEAF_MIN + 1)
+      prod_remove (&set, it);
+    prod_check (&set);
+    prod_remove (&set, edge);
+    prod_check (&set);
+    prod_remove_all (&set);
+    end ();
+  }
+}
+
+/* Half-full leaves would have five eighths of that. */
 TEST (random_insertion_fills_nodes_to_four_fifths)
 {
   begin (large_NODE_SIZE);
@@ -802,6 +893,9 @@ main (void)
     cmocka_unit_test (an_exported_set_can_be_imported),
     cmocka_unit_test (without_memory_a_set_stays_as_it_is),
     cmocka_unit_test (loading_in_order_fills_nodes_from_both_ends),
+    cmocka_unit_test (changes_near_the_edges_leave_inner_nodes_half_full),
+    cmocka_unit_test (a_full_node_gives_a_sparse_edge_no_more_than_it_can_spare),
+    cmocka_unit_test (an_emptied_edge_borrows_no_more_than_its_neighbour_can_spare),
     cmocka_unit_test (random_insertion_fills_nodes_to_four_fifths),
   };
 
