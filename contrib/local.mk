@@ -15,10 +15,22 @@ TESTS += $(PROJECT_CHECKS)
 
 EXTRA_DIST += \
 	$(PROJECT_CHECKS) \
+	%D%/bench/bench.py \
+	%D%/bench/jobs.py \
+	%D%/bench/report.py \
+	%D%/bench/rows.py \
+	%D%/bench/servers.py \
+	%D%/bench/verdict.py \
 	%D%/check-build \
 	%D%/check-chroot \
 	%D%/count-tests \
 	%D%/demo \
+	%D%/fio/hit-256k-qd8.fio \
+	%D%/fio/hit-4k-qd1.fio \
+	%D%/fio/hit-4k-qd32.fio \
+	%D%/fio/miss-4k.fio \
+	%D%/fio/seq.fio \
+	%D%/fio/write-4k.fio \
 	%D%/lsan.supp \
 	%D%/packages \
 	%D%/source-files \

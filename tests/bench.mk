@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# The benches, which are built by "make bench".  How to add one: see tests/local.mk.
+# The small benches, which "make bench" builds, and the test of the large one.  How to add one: see tests/local.mk.
 
 # The hit ratio on recorded traces: TRACES=DIR make bench-traces
 EXTRA_PROGRAMS += %D%/bench-traces
-BENCHES += %D%/bench-traces
+BENCH_NEEDS += %D%/bench-traces
 %C%_bench_traces_SOURCES = %D%/bench-traces.c
 %C%_bench_traces_LDADD = lib/libpagecache-core.la -lm
 
@@ -19,7 +19,7 @@ EXTRA_DIST += \
 	$(NULL)
 
 if HAVE_BENCH_SETS
-BENCHES += %D%/bench-segset
+BENCH_NEEDS += %D%/bench-segset
 EXTRA_PROGRAMS += %D%/bench-segset
 %C%_bench_segset_SOURCES = \
 	%D%/bench-segset-ours.c \
@@ -35,3 +35,6 @@ EXTRA_PROGRAMS += %D%/bench-frames
 BENCHES += %D%/bench-frames
 %C%_bench_frames_SOURCES = %D%/bench-frames.c
 %C%_bench_frames_LDADD = lib/libpagecache-core.la
+
+TESTS += %D%/bench-works.sh
+dist_check_SCRIPTS += %D%/bench-works.sh

@@ -16,8 +16,9 @@
 # tests/launch nbdkit -f ... tests/.libs/nbdkit-testorigin-plugin.so
 #
 # A test that "make soak" runs for long (with PC_SOAK=1) adds itself to
-# SOAK_TESTS, a program or script of "make bench" to BENCHES (and a program
-# to EXTRA_PROGRAMS, so that nothing else builds it).
+# SOAK_TESTS.  A program that contrib/bench/bench.py starts for a row of its
+# table adds itself to BENCH_NEEDS, one that "make bench" runs after it to
+# BENCHES (and both to EXTRA_PROGRAMS, so that nothing else builds them).
 #
 # Tests run with the build folder as the current one, through tests/run-test,
 # which knows about time limits, skips and valgrind.
@@ -61,14 +62,25 @@ SOAK_TESTS =
 soak:
 	PC_SOAK=1 $(MAKE) check TESTS='$(SOAK_TESTS)'
 
+# make bench BENCH_ARGS='--only P3,P4 --compare old.json'; --help lists more.
+BENCH_ARGS =
 BENCHES =
-.PHONY: bench
-bench: all $(BENCHES)
+BENCH_NEEDS = %D%/nbdkit-testorigin-plugin.la %D%/originctl
+BENCH = srcdir='$(srcdir)' $(PYTHON3) $(srcdir)/contrib/bench/bench.py
+.PHONY: bench bench-quick bench-self-check
+bench: all $(BENCH_NEEDS) $(BENCHES)
+	$(BENCH) --json bench.json $(BENCH_ARGS)
 	@for bench in $(BENCHES); do \
 	  test -f "$$bench" || bench="$(srcdir)/$$bench"; \
 	  case $$bench in /*|./*|../*) ;; *) bench="./$$bench" ;; esac; \
 	  srcdir='$(srcdir)' "$$bench" || exit; \
 	done
+bench-quick: all $(BENCH_NEEDS)
+	$(BENCH) --quick --json bench-quick.json $(BENCH_ARGS)
+# Does the bench notice a cache that is switched off?
+bench-self-check: all $(BENCH_NEEDS)
+	$(BENCH) --quick --self-check $(BENCH_ARGS)
+CLEANFILES += bench.json bench-quick.json
 
 include %D%/base.mk
 include %D%/core.mk

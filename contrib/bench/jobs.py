@@ -1,0 +1,424 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""jobs - what a client does to a server, and what it measures.
+
+A job is called with the Bed and the Server and returns a dict of numbers;
+"requests" counts what the server was asked.  The work is fixed: the same
+requests at the same places each time, so that two commits can be compared.
+job.work() says what it is.
+"""
+
+import json
+import math
+import os
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import time
+
+import nbd
+
+from servers import Broken, MIB, OriginSpec, PAGE, WrongBytes, wait_for
+
+FIO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fio")
+
+
+def run_client(bed, argv, **kwargs):
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=bed.options.timeout, cwd=bed.folder,
+                              **kwargs)
+    except subprocess.TimeoutExpired:
+        raise Broken("%s: no end after %d s" % (argv[0], bed.options.timeout))
+    except FileNotFoundError:
+        raise Broken("needs " + argv[0])
+    if done.returncode != 0:
+        raise Broken("%s: %s" % (argv[0], done.stderr.decode(
+            errors="replace").strip()[-300:]))
+    return done.stdout
+
+
+class Fio:
+    """A job of contrib/fio, with other numbers for some of its options."""
+
+    def __init__(self, name, **options):
+        self.name, self.options = name, options
+
+    def but(self, **options):
+        return Fio(self.name, **{**self.options, **options})
+
+    def text(self):
+        """The job file, with options replaced."""
+        wanted = dict(self.options)
+        lines = []
+        with open(os.path.join(FIO, self.name + ".fio")) as f:
+            for line in f.read().splitlines():
+                key = line.split("=", 1)[0]
+                if key in wanted:
+                    line = "%s=%s" % (key, wanted.pop(key))
+                lines.append(line)
+        if wanted:
+            raise Broken("%s.fio has no %s" % (self.name, ", ".join(wanted)))
+        return "\n".join(lines) + "\n"
+
+    def work(self):
+        return {"fio": [x for x in self.text().splitlines()
+                        if x and x[0] not in "#[" and "uri" not in x]}
+
+    def __call__(self, bed, server):
+        path = bed.path("fio")
+        with open(path, "w") as f:
+            f.write(self.text())
+        out = run_client(bed, ["fio", "--output-format=json", path],
+                         env={**os.environ, "URI": server.uri})
+        # The nbd engine says hello before the JSON.
+        out = json.loads(out[out.index(b"{\n"):])
+        parts = [j[k] for j in out["jobs"] for k in ("read", "write")
+                 if j[k]["total_ios"]]
+        if any(j["error"] for j in out["jobs"]) or not parts:
+            raise Broken("fio: error %s" % [j["error"] for j in out["jobs"]])
+        seconds = max(p["runtime"] for p in parts) / 1000
+        ios = sum(p["total_ios"] for p in parts)
+        size = sum(p["io_bytes"] for p in parts)
+        rates = [p["bw_bytes"] for p in parts]
+        return {"iops": ios / seconds, "mibs": size / seconds / MIB,
+                "requests": ios, "seconds": seconds,
+                "fairness": min(rates) / max(rates)}
+
+
+class Nbdcopy:
+    """Everything, to nowhere."""
+
+    def __init__(self, request_size=256 << 10, size=None):
+        self.request_size, self.size = request_size, size
+
+    def work(self):
+        return {"nbdcopy": "--request-size=%d" % self.request_size}
+
+    def __call__(self, bed, server):
+        h = nbd.NBD()
+        h.connect_uri(server.uri)
+        size = h.get_size()
+        h.shutdown()
+        begin = time.perf_counter()
+        run_client(bed, ["nbdcopy", "--request-size=%d" % self.request_size,
+                         server.uri, "null:"])
+        seconds = time.perf_counter() - begin
+        return {"seconds": seconds, "mibs": size / MIB / seconds,
+                "requests": size // self.request_size}
+
+
+class Python:
+    """A function of this file, with fixed arguments."""
+
+    def __init__(self, f, **kwargs):
+        self.f, self.kwargs = f, kwargs
+
+    def work(self):
+        return {self.f.__name__: self.kwargs}
+
+    def __call__(self, bed, server):
+        try:
+            return self.f(bed, server, **self.kwargs)
+        except nbd.Error as e:
+            server.check()
+            raise Broken("%s: %s" % (self.f.__name__, e))
+
+
+def connect(server, export=""):
+    h = nbd.NBD()
+    h.set_export_name(export)
+    h.connect_uri(server.uri)
+    return h
+
+
+def timed(f, *args):
+    begin = time.perf_counter()
+    f(*args)
+    return time.perf_counter() - begin
+
+
+def warm_up(bed, server, size):
+    """Everything once, in requests of 1 MiB, sixteen at a time."""
+    h = connect(server)
+    todo = [(nbd.Buffer(min(MIB, size - o)), o) for o in range(0, size, MIB)]
+    end = time.monotonic() + bed.options.timeout
+    pending = []
+    while todo or pending:
+        while todo and len(pending) < 16:
+            pending.append(h.aio_pread(*todo.pop(0)))
+        h.poll(1000)
+        pending = [c for c in pending if not h.aio_command_completed(c)]
+        if time.monotonic() > end:
+            raise Broken("%s: not warm after %d s"
+                         % (server.name, bed.options.timeout))
+    h.shutdown()
+
+
+def round_trip(bed, server, kind, count):
+    """What one command costs, sent to this server: the median of COUNT."""
+    h = connect(server)
+    if kind == "flush":
+        h.flush()
+        each = [timed(h.flush) for _ in range(count)]
+    else:
+        each = [timed(h.pread, PAGE, i * PAGE) for i in range(count)]
+    h.shutdown()
+    return {"ms": statistics.median(each) * 1000}
+
+
+def hits_among_misses(bed, server, size, misses, batches, window):
+    """Latency of hits on one connection while misses wait on another."""
+    rng = random.Random(5)
+    pages = rng.sample(range(size // PAGE), 16 + misses * batches)
+    hot, cold = pages[:16], pages[16:]
+    slow, quick = connect(server), connect(server)
+    for page in hot:                    # twice: who admits on the second
+        for _ in range(2):
+            cookie = quick.aio_pread(nbd.Buffer(PAGE), page * PAGE)
+            while not quick.aio_command_completed(cookie):
+                quick.poll(1000)
+    each = []
+    for batch in range(batches):
+        cookies = [slow.aio_pread(nbd.Buffer(PAGE), page * PAGE)
+                   for page in cold[batch * misses:][:misses]]
+        end = time.perf_counter() + window
+        i = 0
+        while time.perf_counter() < end:
+            page = hot[i % len(hot)]
+            begin = time.perf_counter()
+            got = quick.pread(PAGE, page * PAGE)
+            each.append(time.perf_counter() - begin)
+            if got != bed.data.at(page * PAGE, PAGE):
+                raise WrongBytes("page %d" % page)
+            i += 1
+        while cookies:
+            slow.poll(1000)
+            cookies = [c for c in cookies if not slow.aio_command_completed(c)]
+    slow.shutdown()
+    quick.shutdown()
+    each.sort()
+    return {"p99_ms": each[min(len(each) - 1, len(each) * 99 // 100)] * 1000,
+            "median_ms": statistics.median(each) * 1000, "requests": len(each)}
+
+
+def write_and_flush(bed, server, size, writes, length, places):
+    """WRITES of LENGTH bytes one after the other, then a flush.
+
+    PLACES: "random", "contiguous" or "last".  What was written is compared
+    with what the origin has made durable, where we can look at that.
+    """
+    rng = random.Random(bed.count)
+    h = connect(server)
+    if places == "random":
+        at = [page * PAGE for page in rng.sample(range(size // PAGE), writes)]
+    elif places == "contiguous":
+        begin = rng.randrange(size // MIB) * MIB
+        at = [begin + i * length for i in range(writes)]
+    else:
+        at = [size - 64 * MIB + i * length for i in range(writes)]
+    # A first write and flush: connections are opened, a window is mapped.
+    h.pwrite(bytes(PAGE), 0)
+    h.flush()
+    blocks = [rng.randbytes(length) for _ in at]
+    written = timed(lambda: [h.pwrite(b, o) for b, o in zip(blocks, at)])
+    flushed = timed(h.flush)
+    for b, o in zip(blocks, at):
+        if h.pread(length, o) != b:
+            raise WrongBytes("read after flush at %d" % o)
+    h.shutdown()
+    if server.origin and server.origin.durable and server.name[:7] == "subject":
+        with open(server.origin.durable, "rb") as f:
+            for b, o in zip(blocks, at):
+                f.seek(o)
+                if f.read(length) != b:
+                    raise WrongBytes("not durable after flush at %d" % o)
+    return {"iops": writes / written, "flush_ms": flushed * 1000,
+            "requests": writes}
+
+
+def origin_counts(bed, origin):
+    """The test origin's counters."""
+    out = run_client(bed, [bed.options.originctl, origin.control, "stats"])
+    return {m[1]: int(m[2]) for m in
+            re.finditer(r"^(\w+)=(\d+)$", out.decode(), re.M)}
+
+
+def read_holes(bed, server, size):
+    """What the origin is asked while a hole is read, in requests of 256 KiB."""
+    before = origin_counts(bed, server.origin)
+    h = connect(server)
+    for offset in range(0, size, 256 << 10):
+        if h.pread(256 << 10, offset).count(0) != 256 << 10:
+            raise WrongBytes("a hole that is not zero at %d" % offset)
+    h.shutdown()
+    after = origin_counts(bed, server.origin)
+    each = size / (128 * MIB)
+    return {"reads": (after["read"] - before["read"]) / each,
+            "statuses": (after["extents"] - before["extents"]) / each,
+            "requests": size // (256 << 10)}
+
+
+# Memory
+
+def high_water(bed, server, buffers, cache):
+    """Resident beyond the cache and nbdkit's request buffers."""
+    return {"mib": (server.resident("VmHWM") - buffers - cache) / MIB}
+
+
+def touch(bed, server, size, step, length, write):
+    """LENGTH bytes at every STEP of SIZE, read or written."""
+    h = connect(server)
+    places = range(0, size, step)
+    for offset in places:
+        if write:
+            h.pwrite(bed.data.at(offset, length), offset)
+        elif h.pread(length, offset) != bed.data.at(offset, length):
+            raise WrongBytes("at %d" % offset)
+    found = {"pages": len(places) * max(1, length // PAGE),
+             "requests": len(places)}
+    if write:
+        # Counted while they are dirty: the file is written each 10 s.
+        old = server.stats_time()
+        if not wait_for(25, lambda: server.stats_time() != old, 0.1):
+            raise Broken("cache-stats was not written in 25 s")
+        stats = server.stats()
+        found["metadata"] = stats.get("metadata_bytes", math.nan)
+        found["dirty"] = stats.get("dirty_bytes", 0)
+    h.shutdown()
+    return found
+
+
+def resident_of(bed, size, front):
+    """An otherwise idle server before an export of that size."""
+    origin = bed.origin_test(OriginSpec("test", size))
+    server = bed.front("subject", origin, front)
+    h = connect(server)
+    at = size // 2
+    h.pwrite(bed.data.at(0, PAGE), at)
+    h.flush()
+    if h.pread(PAGE, at) != bed.data.at(0, PAGE):
+        raise WrongBytes("at %d" % at)
+    found = server.resident()
+    h.shutdown()
+    server.stop()
+    origin.stop()
+    return found
+
+
+def huge_export(bed, _, front):
+    """What 8 TiB cost over 1 MiB."""
+    small = resident_of(bed, MIB, front)
+    return {"mib": (resident_of(bed, 8 << 40, front) - small) / MIB}
+
+
+def idle_exports(bed, _, front, count):
+    """What an export costs that nobody uses any more."""
+    origin = bed.origin_test(OriginSpec("test", MIB))
+    server = bed.front("subject", origin, front)
+    for i in range(count + 8):
+        if i == 8:
+            before = server.resident("RssAnon")
+        h = connect(server, "export-%d" % i)
+        h.pread(PAGE, 0)
+        h.shutdown()
+    found = (server.resident("RssAnon") - before) / count / 1024
+    server.stop()
+    origin.stop()
+    return {"kib": found, "requests": count}
+
+
+# What other programs measure
+
+def segments(bed, _, count, rounds):
+    """tests/bench-segset: ours of absl::btree_map's; the worst of each kind."""
+    if not os.path.exists(bed.options.segset):
+        raise Broken("needs %s (absl and boost)" % bed.options.segset)
+    out = run_client(bed, [bed.options.segset, str(count), str(rounds)])
+    m = re.search(r"^segset of absl\s+(.*)$", out.decode(), re.M)
+    if not m:
+        raise Broken("bench-segset printed no comparison")
+    words = [float(w) for w in m[1].split()]
+    return {"insert": words[0], "find": words[1], "walk": words[2],
+            "cut": words[3], "load": words[4], "time": max(words[:4]),
+            "memory": max(words[5:]), "requests": count}
+
+
+def traces(bed, _):
+    """tests/bench-traces: its own verdict on the goals for the hit ratio."""
+    if not os.path.exists(bed.options.traces):
+        raise Broken("needs " + bed.options.traces)
+    path = bed.path("json")
+    done = subprocess.run([bed.options.traces, "--json", path],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT,
+                          timeout=bed.options.timeout,
+                          env={**os.environ, "srcdir": bed.options.srcdir})
+    text = done.stdout.decode(errors="replace").strip()
+    if "skipped" in text:
+        raise Broken("needs recorded traces (TRACES=DIR)")
+    if done.returncode not in (0, 1) or not os.path.exists(path):
+        raise Broken(text[-200:])
+    with open(path) as f:
+        found = json.load(f)
+    miss = [c["ours"] for c in found["cells"]]
+    return {"goals_hold": int(found["goals_hold"]),
+            "mean_miss": statistics.mean(miss), "requests": len(miss)}
+
+
+# Instructions
+
+NOT_OURS = re.compile(r"/(nbdkit|libc|ld-linux-x86-64|libgcc_s|libgnutls|"
+                      r"libpthread|vgpreload_[^/]*)([-.][^/]*)?$")
+
+
+def callgrind_cost(path):
+    """Instructions in each object of a callgrind profile, without callees."""
+    cost, names, current, skip = {}, {}, "?", False
+    with open(path) as f:
+        for line in f:
+            m = re.match(r"ob=\((\d+)\)(?: (.*))?", line)
+            if m:
+                current = names.setdefault(m[1], m[2] or "?")
+            elif line.startswith("cob=("):
+                m = re.match(r"cob=\((\d+)\)(?: (.*))?", line)
+                names.setdefault(m[1], m[2] or "?")
+            elif line.startswith("calls="):
+                skip = True             # the next line is the callee's
+            elif line[:1].isdigit() or line[:1] in "+-*":
+                if not skip and len(line.split()) > 1:
+                    cost[current] = cost.get(current, 0) + int(line.split()[1])
+                skip = False
+    return cost
+
+
+def instructions(bed, _, size, hits, origin, front):
+    """Of one hit, outside nbdkit and libc: twice the hits less once."""
+    if not shutil.which("valgrind"):
+        raise Broken("needs valgrind")
+    source = bed.origin(origin)
+    found = []
+    for n in (hits, 2 * hits):
+        out = bed.path("callgrind")
+        server = bed.front("subject", source, front, prefix=(
+            "valgrind", "--quiet", "--tool=callgrind",
+            "--callgrind-out-file=" + out))
+        warm_up(bed, server, size)
+        h = connect(server)
+        rng = random.Random(3)
+        for _ in range(n):
+            h.pread(PAGE, rng.randrange(size // PAGE) * PAGE)
+        h.shutdown()
+        server.stop(60)
+        found.append(callgrind_cost(out))
+    source.stop()
+    each = {k: (found[1][k] - found[0].get(k, 0)) / hits for k in found[1]}
+
+    def of(pattern):
+        return sum(v for k, v in each.items()
+                   if re.search(pattern, os.path.basename(k)))
+    return {"each": sum(v for k, v in each.items() if not NOT_OURS.search(k)),
+            "plugin": of("pagecache"), "libc": of(r"^libc\."),
+            "nbdkit": of("^nbdkit$"), "requests": hits}
