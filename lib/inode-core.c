@@ -415,6 +415,25 @@ map_remove (struct inode *ino, struct stripe *st, struct range r)
     drop_flush (&d);
 }
 
+/* The page at pgoff, which lives in frame, lives in `ours` from now on, with the same bytes.  The stripe is held
+ * exclusively; the caller has seen to nodes for two insertions.
+ */
+void
+map_replace_frame (struct inode *ino, struct stripe *st, uint64_t pgoff, uint32_t frame, uint32_t ours)
+{
+  struct inode_env *env = ino->env;
+
+  assert (frame_maps (memfile_frame (env->mf, frame)) == 0);
+  memcpy (memfile_addr (env->mf, ours), memfile_addr (env->mf, frame), PAGE_SIZE);
+  atomic_store (&memfile_frame (env->mf, ours)->owner, frame_owner (ino->id, pgoff >> PAGE_SHIFT));
+  rangeset_set_frame (&st->map, pgoff, ours);
+  lock_take (&env->evict_lock);
+  evict_forget (env->evict, frame);
+  evict_insert (env->evict, ours, evict_key (ino->id, pgoff >> PAGE_SHIFT), 0);
+  lock_drop (&env->evict_lock);
+  memfile_put (env->mf, frame);
+}
+
 void
 inode_free (struct inode *ino)
 {

@@ -231,6 +231,7 @@ extern int zeros_nodes (struct inode *, struct stripe *, uint32_t inserts);
 
 /* inode.c */
 extern void map_remove (struct inode *, struct stripe *, struct range);
+extern void map_replace_frame (struct inode *, struct stripe *, uint64_t pgoff, uint32_t frame, uint32_t ours);
 
 /* inode-fill.c */
 

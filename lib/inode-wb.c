@@ -202,8 +202,10 @@ take_run (struct inode *ino, struct stripe *st, struct range seg, const struct w
   lock_drop (&ino->sync);
   if (!wb->bounce) {
     wb->nframes = (unsigned) ((page_of (r.end - 1) - page_of (r.start)) >> PAGE_SHIFT) + 1;
-    for (i = 0; i < wb->nframes; i++)
+    for (i = 0; i < wb->nframes; i++) {
       memfile_get (env->mf, wb->frame + i);
+      atomic_fetch_add (&memfile_frame (env->mf, wb->frame + i)->use, FRAME_SENDER);
+    }
   }
   st->wb_pos = r.end;
   return PICKED;
@@ -454,8 +456,10 @@ wb_end (struct wb *wb, int err)
 
   if (wb->bounce)
     bounce_give (env->bounce, wb->bounce);
-  for (i = 0; i < wb->nframes; i++)
+  for (i = 0; i < wb->nframes; i++) {
     frames[i] = wb->frame + i;
+    atomic_fetch_sub (&memfile_frame (env->mf, frames[i])->use, FRAME_SENDER);
+  }
   if (wb->nframes)
     memfile_put_many (env->mf, frames, wb->nframes);
   wb_put (env, wb);

@@ -10,8 +10,7 @@
  *   SAFE    FUA and writethrough: until the bytes are where they must be (D1)
  *
  * New frames are filled before the stripe is locked, and go into the map as one segment.  A page that is there
- * is overwritten in place, one page a hold; one that is being sent from, or read into somebody's
- * hands, is replaced by a copy (D5): a frame with more than one reference is not written.
+ * is overwritten in place, one page a hold; one that is being sent from is replaced by a copy (D5).
  */
 #include <config.h>
 
@@ -114,7 +113,7 @@ frames_wanted (struct turn *t)
     uint32_t frame;
 
     if (!rangeset_page_frame (&t->st->map, off, &frame)
-        || frame_refs (memfile_frame (t->ino->env->mf, frame)) > 1)
+        || frame_is_sending (memfile_frame (t->ino->env->mf, frame)))
       n++;
   }
   rwlock_drop (&t->st->lock);
@@ -212,7 +211,7 @@ put_over (struct turn *t, uint64_t off, uint32_t frame, uint64_t *next)
   struct inode_env *env = t->ino->env;
   struct range r = in_page (t, off), gap;
   uint32_t frags = rangeset_page_fragments (&t->st->map, off);
-  bool copy = frame_refs (memfile_frame (env->mf, frame)) > 1;
+  bool copy = frame_is_sending (memfile_frame (env->mf, frame));
   int err;
 
   t->filled = false;            /* this page was thought new: frames and pages are out of step */
@@ -225,14 +224,7 @@ put_over (struct turn *t, uint64_t off, uint32_t frame, uint64_t *next)
     /* From the end: the front ones may already hold bytes of pages to come. */
     uint32_t ours = t->frames[--t->nframes];
 
-    memcpy (memfile_addr (env->mf, ours), memfile_addr (env->mf, frame), PAGE_SIZE);
-    new_owner (t, ours, off);
-    rangeset_set_frame (&t->st->map, off, ours);
-    lock_take (&env->evict_lock);
-    evict_forget (env->evict, frame);
-    evict_insert (env->evict, ours, evict_key (t->ino->id, off >> PAGE_SHIFT), 0);
-    lock_drop (&env->evict_lock);
-    memfile_put (env->mf, frame);
+    map_replace_frame (t->ino, t->st, off, frame, ours);
     frame = ours;
   }
   memcpy (memfile_addr (env->mf, frame) + (r.start - off), source (t, r.start), range_len (r));

@@ -305,6 +305,7 @@ drop_ref (struct memfile *m, uint32_t frame)
   assert (frame_refs (f) > 0);
   if (atomic_fetch_sub_explicit (&f->refs, 1, memory_order_acq_rel) != 1)
     return false;
+  assert (atomic_load_explicit (&f->use, memory_order_relaxed) == 0);
   /* Nobody else knows the frame until it is in a set again. */
   atomic_store_explicit (&f->owner, 0, memory_order_relaxed);
   return true;

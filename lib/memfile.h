@@ -16,6 +16,11 @@
  * waiters have not copied yet and a mapping own one each.  At zero the frame is free.
  * A frame with exactly one reference is used by its map only: eviction may take it.
  *
+ * Uses     why a frame has further references matters to who wants to write it: one that a
+ *          request is sent from may not change (D5), one that is mapped may not be replaced.  So
+ *          these two are counted apart, beside the references that they hold.  Rule: a
+ *          frame is never both.
+ *
  * Zeroes   a frame that is handed out for the first time, or after a punch, reads as
  *          zeros; a recycled one holds old bytes of anybody (S-4): the caller must not
  *          let a byte be read that it has not written.
@@ -41,13 +46,23 @@
 
 struct memfile;
 
-/* Frame table entry: 16 bytes, four of them padding that nobody needs yet.  owner is
- * written by the inode under its stripe lock, and set to 0 when the frame becomes free.
+/* Frame table entry: 16 bytes.  owner is written by the inode under its stripe lock, and set to 0
+ * when the frame becomes free.  So is use, but that a FRAME_SENDER is taken away without a lock, by who has
+ * the reference that goes with it.
  */
 struct frame {
   _Atomic uint64_t owner;       /* frame_owner (inode id, page number); 0: none */
   _Atomic uint32_t refs;
+  _Atomic uint32_t use;         /* requests that send it, or translations; 0 when it is free */
 };
+
+/* use: three counts.  Requests: two may send different bytes of one page.  Translations; and how many of
+ * these may be written through.
+ */
+#define FRAME_MAP UINT32_C (1)
+#define FRAME_MAP_WRITE (UINT32_C (1) << 10)
+#define FRAME_SENDER (UINT32_C (1) << 20)
+#define FRAME_MAX_MAPS 0x3ffu
 
 #define FRAME_ID_BITS 12        /* inode id 1..4095; page numbers below 2^52 */
 static inline uint64_t
@@ -104,6 +119,24 @@ static inline uint32_t
 frame_refs (struct frame *f)
 {
   return atomic_load_explicit (&f->refs, memory_order_acquire);
+}
+
+static inline bool
+frame_is_sending (struct frame *f)
+{
+  return atomic_load_explicit (&f->use, memory_order_acquire) >= FRAME_SENDER;
+}
+
+static inline unsigned
+frame_maps (struct frame *f)
+{
+  return atomic_load_explicit (&f->use, memory_order_acquire) & FRAME_MAX_MAPS;
+}
+
+static inline unsigned
+frame_maps_write (struct frame *f)
+{
+  return atomic_load_explicit (&f->use, memory_order_acquire) / FRAME_MAP_WRITE & FRAME_MAX_MAPS;
 }
 
 /* Frames that memfile_alloc could hand out now without anybody giving one back. */
