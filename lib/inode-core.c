@@ -111,6 +111,16 @@ stripe_nodes (struct inode *ino, struct stripe *st, uint32_t map_inserts, uint32
   return EAGAIN;
 }
 
+/* What an operation did not need of its spare nodes goes back, but for a few: a bound for one insertion is several nodes,
+ * and 64 stripes of several exports may share a cache of 1 MiB.  The stripe is held exclusively.
+ */
+void
+stripe_trim (struct inode *ino, struct stripe *st)
+{
+  if (st->nodes.nspare > ino->env->spare_nodes)
+    segnodes_trim (&st->nodes, ino->env->spare_nodes);
+}
+
 /* The same for zeros; the caller holds st exclusively (st may be NULL) and not zlock. */
 int
 zeros_nodes (struct inode *ino, struct stripe *st, uint32_t inserts)
@@ -190,7 +200,7 @@ op_may_wait (struct inode_op *op, int err)
 {
   if ((err != EAGAIN && err != ENOMEM) || atomic_load (&op->ino->wb_err))
     return false;
-  return err == EAGAIN || op->starved++ < 250;
+  return err == EAGAIN || op->starved++ < 3000;       /* a minute */
 }
 
 /* op found no frame, or no buffer.  It is woken when something came free since it last ran; it also looks again by itself
@@ -271,6 +281,7 @@ inode_env_init (struct inode_env *env)
     list_push_back (&env->wb_free, &wb[i].node);
   }
   env->wb_nfree = env->nwb;
+  env->spare_nodes = env->budget->limit >= (uint64_t) 16 << 20 ? 6 : 0;
   return 0;
 }
 

@@ -71,8 +71,10 @@ inode_evict_run (struct inode *ino, const uint32_t *frames, const uint64_t *pgno
     enum inode_evict e;
 
     if (st != held) {
-      if (held)
+      if (held) {
+        stripe_trim (ino, held);
         rwlock_drop (&held->lock);
+      }
       rwlock_take (&st->lock);
       held = st;
     }
@@ -87,8 +89,10 @@ inode_evict_run (struct inode *ino, const uint32_t *frames, const uint64_t *pgno
       ngone = 0;
     }
   }
-  if (held)
+  if (held) {
+    stripe_trim (ino, held);
     rwlock_drop (&held->lock);
+  }
   if (total)
     STAT_ADD (ino, evicted, total);
   return total;

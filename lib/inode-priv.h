@@ -227,6 +227,7 @@ extern bool op_may_wait (struct inode_op *, int err);
  * there.  EAGAIN: the lock was let go and they are there now, look again.  ENOMEM: the lock was let go.
  */
 extern int stripe_nodes (struct inode *, struct stripe *, uint32_t map_inserts, uint32_t dirty_inserts);
+extern void stripe_trim (struct inode *, struct stripe *);
 extern int zeros_nodes (struct inode *, struct stripe *, uint32_t inserts);
 
 /* inode.c */

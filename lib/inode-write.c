@@ -330,6 +330,8 @@ copy_turn (struct turn *t)
       err = put_over (t, off, frame, &next);
     else
       err = put_new (t, off, &next);
+    if (err == 0 && next == t->r.end)
+      stripe_trim (t->ino, st);
     rwlock_drop (&st->lock);
     if (err == EAGAIN)
       continue;

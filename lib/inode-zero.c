@@ -76,6 +76,7 @@ body_part (struct inode_op *op, struct range part)
   else
     zero_punch (ino, part);     /* the origin keeps what it has */
   rwlock_drop (&ino->zlock);
+  stripe_trim (ino, st);
   rwlock_drop (&st->lock);
   return 0;
 }

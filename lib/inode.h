@@ -109,6 +109,7 @@ struct inode_env {
   void *wb_mem;
 
   _Atomic uint64_t dirty_total; /* bytes dirty in all inodes (D3: all states) */
+  uint32_t spare_nodes;         /* tree nodes that a stripe keeps between operations */
   void *zeros;                  /* read-only zero bytes, ZEROS_LEN, for origins without zero */
   _Atomic uint64_t pinned_frames;
 };
