@@ -633,11 +633,17 @@ inode_op_cancel (struct inode_op *op)
   if (op->on == &op->ino->dirty_waiters) {
     list_remove (&op->node);
     op->on = NULL;
+    atomic_fetch_sub (&op->ino->env->nblocked, 1);
   }
   lock_drop (&op->ino->sync);
   fill_release (op);
   if (op->syncing)
     sync_end (op);
+  if (op->kind == OP_READ && op->missed)
+    atomic_fetch_sub_explicit (&op->ino->demand_bytes, range_len (op->range), memory_order_relaxed);
+  /* What it wrote so far is dirty, and nobody was told yet. */
+  if (op->kind != OP_READ && op->kind != OP_SYNC)
+    op->ino->env->dirtied (op->ino->env->hook_arg, op->ino);
   op->err = ECANCELED;
 }
 

@@ -181,6 +181,7 @@ dirty_waiters_wake_locked (struct inode *ino)
     struct inode_op *op = list_entry (n, struct inode_op, node);
 
     op->on = NULL;
+    atomic_fetch_sub (&ino->env->nblocked, 1);
     op->wake (op);
   }
 }

@@ -125,7 +125,6 @@ struct inode {
   uint64_t retry_at_ns;
   unsigned failures;            /* in a row */
   _Atomic int wb_err;           /* last answer to a write request, if it was an error */
-  bool want_cleaning;           /* a writer is blocked */
   atomic_bool noticed;          /* since the last turn of write-behind it was told of dirt */
   uint32_t failed_err;          /* EIO: the origin is another one now (D14) */
   struct throttle throttle;

@@ -428,12 +428,7 @@ inode_writes_seen (struct inode *ino)
 bool
 inode_wants_cleaning (struct inode *ino)
 {
-  bool ret;
-
-  lock_take (&ino->sync);
-  ret = ino->want_cleaning = !list_is_empty (&ino->dirty_waiters);
-  lock_drop (&ino->sync);
-  return ret;
+  return atomic_load (&ino->env->nblocked) > 0;
 }
 
 /* Keep requests under way for the tokens that wait: called when one was answered. */

@@ -585,6 +585,13 @@ wb_start (struct inode *ino, const struct wb_ask *ask, uint64_t *taken)
     if (taken)
       *taken += range_len (range_intersect (wb->range, ask->limit));
     wb_submit (ino, ask, wb);
+    /* The last answer was an error, perhaps to just this: one at a time until something succeeds, whose answer sends
+     * the next.
+     */
+    if (atomic_load (&ino->wb_err)) {
+      n++;
+      break;
+    }
   }
   /* The origin's rate is measured while it has all that it may have; a trickle says nothing of it. */
   if (range_equal (ask->limit, RANGE_ALL)) {

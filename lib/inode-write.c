@@ -67,6 +67,7 @@ admit (struct inode_op *op)
   if (op->on == &ino->dirty_waiters && (!blocked || ino->wb_err)) {
     list_remove (&op->node);
     op->on = NULL;
+    atomic_fetch_sub (&env->nblocked, 1);
   }
   if (blocked && ino->wb_err) {
     /* D15: nothing gets cleaned any more; what was accepted is kept. */
@@ -76,8 +77,8 @@ admit (struct inode_op *op)
     if (!op->on) {
       op->on = &ino->dirty_waiters;
       list_push_back (&ino->dirty_waiters, &op->node);
+      atomic_fetch_add (&env->nblocked, 1);
     }
-    ino->want_cleaning = true;
     /* Other inodes' dirt counts too, and they do not know us. */
     op->wake_at_ns = clock_now (env->clock) + 50 * NSEC_PER_MSEC;
   }
@@ -477,7 +478,8 @@ write_run (struct inode_op *op)
       return false;
     }
     if (err) {
-      /* EAGAIN: everything is dirty and nothing can be cleaned (D15). */
+      /* EAGAIN: everything is dirty and nothing can be cleaned (D15).  What was copied is dirty all the same. */
+      ino->env->dirtied (ino->env->hook_arg, ino);
       op->err = err == EAGAIN ? EIO : err;
       return true;
     }

@@ -108,6 +108,7 @@ struct inode_env {
   unsigned wb_nfree;
   void *wb_mem;
 
+  _Atomic unsigned nblocked;    /* writers that wait for less dirt, of whichever inode */
   _Atomic uint64_t dirty_total; /* bytes dirty in all inodes (D3: all states) */
   uint32_t spare_nodes;         /* tree nodes that a stripe keeps between operations */
   void *zeros;                  /* read-only zero bytes, ZEROS_LEN, for origins without zero */
@@ -258,7 +259,7 @@ extern void inode_seq_tick (struct inode *, uint64_t born_ns);
 extern void inode_flush_origin (struct inode *);
 extern uint64_t inode_unstable_since (struct inode *);  /* 0: nothing unstable */
 
-/* Bytes that became dirty since the beginning: does it move?  Is a writer blocked? */
+/* Bytes that became dirty since the beginning: does it move?  Is a writer blocked, of any inode: all dirt counts. */
 extern uint64_t inode_writes_seen (struct inode *);
 extern bool inode_wants_cleaning (struct inode *);
 

@@ -24,6 +24,19 @@ TESTS += %D%/test-log
 check_PROGRAMS += %D%/test-log
 %C%_test_log_SOURCES = %D%/test-log.c
 
+# The promises of one inode, one by one.
+TESTS += %D%/test-inode
+check_PROGRAMS += %D%/test-inode
+%C%_test_inode_SOURCES = \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode.c \
+	$(NULL)
+%C%_test_inode_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
 # The core under a scheduler that a seed decides.
 TESTS += %D%/test-sim
 check_PROGRAMS += %D%/test-sim

@@ -1,0 +1,1357 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test-inode - the promises of one inode, each by itself, over an origin with doors.
+ *
+ * One thread, one clock that stands still, nothing at random: a test says which request is answered when.  The
+ * simulation (test-sim) looks for the orders nobody thought of; test-cache for what only threads do.
+ *
+ * What others got wrong in such a cache (the list of faults in the semantics reference, 3.1 to 3.6; numbers are
+ * its own), and where it is tested here, or why it cannot happen:
+ *
+ *    1  size trusted though others change it   the size is fixed while an export is open (D14)
+ *    3  redundant requests at each sync        a_flush_of_nothing_asks_nothing
+ *    4  dirty set changed under a shared lock  dirty_mark and its kin assert nothing: test-cache, thread checker
+ *    5  reading makes dirty                    reading_writes_nothing_back
+ *    7  write-back inside an unmap             eviction never writes: a_dirty_page_does_not_leave
+ *   11  writing to a read-only export          test-cache, a_read_only_file_sends_nothing
+ *   12  a read too many at the end             nothing_beyond_the_size_is_asked_or_sent
+ *   13  writethrough flushes each write        a_written_through_write_is_not_flushed
+ *   15  endless loop at offsets near the top   ranges_are_checked_at_their_last_byte
+ *   16  a counted set merges                   test-framerefs
+ *   19  FUA is nothing, or everything          fua_makes_its_own_range_durable_and_no_other
+ *   20  a lock held when construction fails    every_allocation_may_fail
+ *   21  size after a direct write              there is one write path, and it never changes the size
+ *   22  destroyed twice                        inode_free has one caller; world_release counts what is left
+ *   25  flush of a read-only handle            a flush is the inode's: one_flush_covers_all_writers
+ *   26  older data over newer                  a_write_during_a_fill_stays, a_zero_during_a_fill_stays
+ *   28  freed while evictable                  an_inode_goes_with_its_pages
+ *   32  short transfers told as whole          an op has no count: all of it, or an error
+ *   34  write-back against truncation          a_trim_waits_for_the_write_before_it
+ *   36  a callback takes the lock again        lock ranks, in every build with debug checks
+ *   37  "done" before it is                    flush_waits_for_the_reply_of_the_origins_flush
+ *   38  an error of flush is lost              a_failed_flush_is_told_and_all_is_written_again
+ *   39  off by one at the end                  ranges_are_checked_at_their_last_byte
+ *   47  leaks on the paths less tested         every_allocation_may_fail; world_release checks frames and budget
+ *   48  a cache without a bound                requests_larger_than_the_cache_go_in_slices
+ *   53, 54  locks in callbacks                 lock ranks
+ *   60  an empty request loops                 an_empty_request_is_done_at_once
+ *   66  a stale pointer after the lock was let go   test-sim with check_every, address checker
+ *   71  waiters of what failed                 a_failed_fill_answers_every_waiter_once
+ *   73  one miss fetches everything            a_miss_fetches_its_pages_only
+ *   74  the last page is missed                nothing_beyond_the_size_is_asked_or_sent
+ *   L2  a failed write-back drops the page     failed_bytes_stay_dirty_until_they_are_safe
+ *   L3  no progress, no error                  an origin's reply is all or an error (origin.h)
+ *   L5  many small writes never merge          writes_that_touch_go_out_as_one
+ *   L8  as 38
+ *   L11 more marked dirty than was written     a_partial_write_sends_its_own_bytes
+ *   L12 hits take the exclusive lock           a_hit_does_not_wait_for_a_miss
+ *   L13 writers wait for a long write-back     a_write_does_not_wait_for_write_back
+ *   L15 changed before the origin agreed       a_failed_write_through_leaves_no_bytes
+ *   L17 dirty without a page                   inode_check (2), in test-sim
+ *   L20 a lock held while the origin works     every test here that has a door closed
+ *
+ * Attributes, names, handles, mappings and directories (2, 6, 8 to 10, 14, 17, 18, 23, 24, 27, 29 to 31, 33, 35, 40 to
+ * 46, 49 to 52, 55 to 59, 61 to 65, 67 to 70, 72, 75 to 95) are not an inode's business, or nobody's here.
+ */
+#include <config.h>
+
+#include "test.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "inode-world.h"
+
+#define K 1024
+#define PAGE 4096
+#define SIZE ((uint64_t) 4 << 20)
+#define NTASKS 40
+
+struct task {
+  struct inode_op op;
+  bool begun, done, woken;
+};
+
+struct bed {
+  struct world w;
+  struct origin *o;
+  struct inode *ino;
+  struct task task[NTASKS];
+  unsigned ntasks;
+};
+
+static void
+wake (struct inode_op *op)
+{
+  ((struct task *) op->wake_arg)->woken = true;
+}
+
+/* Whoever was woken runs, until nobody is. */
+static void
+pump (struct bed *b)
+{
+  unsigned i;
+  bool again;
+
+  do {
+    again = false;
+    for (i = 0; i < b->ntasks; i++) {
+      struct task *t = &b->task[i];
+
+      if (t->done || !t->woken)
+        continue;
+      t->woken = false;
+      again = true;
+      t->done = inode_op_run (&t->op);
+    }
+  } while (again);
+}
+
+static struct task *
+begin (struct bed *b, struct task *t)
+{
+  t->op.wake = wake;
+  t->op.wake_arg = t;
+  t->begun = t->woken = true;
+  pump (b);
+  return t;
+}
+
+static struct task *
+task (struct bed *b)
+{
+  assert_true (b->ntasks < NTASKS);
+  return &b->task[b->ntasks++];
+}
+
+static struct range
+at (uint64_t off, uint64_t len)
+{
+  return (struct range) { off, off + len };
+}
+
+static struct task *
+rd (struct bed *b, void *buf, uint64_t off, uint64_t len)
+{
+  struct task *t = task (b);
+
+  inode_op_read (&t->op, b->ino, buf, at (off, len));
+  return begin (b, t);
+}
+
+static struct task *
+wr (struct bed *b, const void *buf, uint64_t off, uint64_t len, unsigned flags)
+{
+  struct task *t = task (b);
+
+  inode_op_write (&t->op, b->ino, buf, at (off, len), flags);
+  return begin (b, t);
+}
+
+static struct task *
+zero (struct bed *b, uint64_t off, uint64_t len, unsigned flags)
+{
+  struct task *t = task (b);
+
+  inode_op_zero (&t->op, b->ino, at (off, len), flags);
+  return begin (b, t);
+}
+
+static struct task *
+trim (struct bed *b, uint64_t off, uint64_t len)
+{
+  struct task *t = task (b);
+
+  inode_op_trim (&t->op, b->ino, at (off, len), 0);
+  return begin (b, t);
+}
+
+static struct task *
+flush (struct bed *b)
+{
+  struct task *t = task (b);
+
+  inode_op_sync (&t->op, b->ino, RANGE_ALL, 0);
+  return begin (b, t);
+}
+
+/* Done, and with this answer.  Macros only for the line that is printed. */
+static int
+answer_of (const struct task *t)
+{
+  return t->done ? t->op.err : -1;
+}
+
+#define assert_err(t, e) assert_int_equal (answer_of (t), e)
+#define assert_ok(t) assert_err (t, 0)
+
+static void
+close_door (struct bed *b, enum origin_cmd cmd)
+{
+  origin_mem_close_door (b->o, cmd);
+}
+
+static void
+open_door (struct bed *b, enum origin_cmd cmd)
+{
+  origin_mem_open_door (b->o, cmd);
+  pump (b);
+}
+
+/* Answer one held request with err. */
+static void
+answer (struct bed *b, size_t nth, int err)
+{
+  assert_int_equal (origin_mem_release_nth (b->o, nth, err), 0);
+  pump (b);
+}
+
+static size_t
+count (struct bed *b, enum origin_cmd cmd)
+{
+  return origin_mem_count (b->o, cmd);
+}
+
+/* Byte i of the origin, at first. */
+static uint8_t
+orig (uint64_t i)
+{
+  return (uint8_t) (1 + i % 199);
+}
+
+static void
+set_up_with (struct bed *b, struct origin_info info, struct world_options o)
+{
+  uint64_t i;
+
+  memset (b, 0, sizeof *b);
+  if (o.nframes == 0)
+    o.nframes = 256;
+  world_init (&b->w, &o);
+  b->o = world_add (&b->w, &info)->origin;
+  b->ino = b->w.disk[0].ino;
+  for (i = 0; i < info.size; i++)
+    origin_mem_volatile (b->o)[i] = origin_mem_durable (b->o)[i] = orig (i);
+}
+
+static void
+set_up (struct bed *b)
+{
+  set_up_with (b, world_info (SIZE), (struct world_options) { 0 });
+}
+
+static void
+tear_down (struct bed *b)
+{
+  unsigned i;
+
+  for (i = 0; i < b->ntasks; i++)
+    if (b->task[i].begun)
+      assert_true (b->task[i].done);
+  inode_check (b->ino);
+  world_release (&b->w);
+}
+
+/* Make all of it clean, and forget that it ever was dirty. */
+static void
+clean (struct bed *b)
+{
+  assert_ok (flush (b));
+  origin_mem_log_clear (b->o);
+}
+
+static void
+assert_is (const uint8_t *buf, uint8_t v, size_t len)
+{
+  size_t i;
+
+  for (i = 0; i < len; i++)
+    assert_int_equal (buf[i], v);
+}
+
+static void
+assert_orig (const uint8_t *buf, uint64_t off, size_t len)
+{
+  size_t i;
+
+  for (i = 0; i < len; i++)
+    assert_int_equal (buf[i], orig (off + i));
+}
+
+static uint8_t ones[64 * K], twos[64 * K], buf[SIZE], bufs[16][PAGE];
+
+/*----------------------------------------------------------------------*/
+/* Fills. */
+
+TEST (sixteen_readers_of_a_page_are_one_read_of_the_origin)
+{
+  struct bed b;
+  unsigned i;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  for (i = 0; i < 16; i++)
+    rd (&b, bufs[i], 8192 + i, 1000);
+  for (i = 0; i < 16; i++)
+    assert_false (b.task[i].done);
+  open_door (&b, ORIGIN_READ);
+  for (i = 0; i < 16; i++) {
+    assert_ok (&b.task[i]);
+    assert_orig (bufs[i], 8192 + i, 1000);
+  }
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  tear_down (&b);
+}
+
+TEST (a_failed_fill_answers_every_waiter_once)
+{
+  struct bed b;
+  unsigned i;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  for (i = 0; i < 16; i++)
+    rd (&b, bufs[i], 0, PAGE);
+  answer (&b, 0, EIO);
+  for (i = 0; i < 16; i++)
+    assert_err (&b.task[i], EIO);
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+
+  /* And it is not remembered. */
+  open_door (&b, ORIGIN_READ);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  assert_orig (buf, 0, PAGE);
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  tear_down (&b);
+}
+
+TEST (a_hit_does_not_wait_for_a_miss)
+{
+  struct bed b;
+  struct task *miss;
+
+  set_up (&b);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  close_door (&b, ORIGIN_READ);
+  miss = rd (&b, bufs[0], PAGE, PAGE);          /* the same MiB, the page beside */
+  assert_ok (rd (&b, bufs[1], 0, PAGE));
+  assert_ok (wr (&b, ones, 2 * PAGE, PAGE, 0));
+  assert_false (miss->done);
+  open_door (&b, ORIGIN_READ);
+  assert_ok (miss);
+  tear_down (&b);
+}
+
+TEST (a_miss_fetches_its_pages_only)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (rd (&b, buf, 3 * PAGE + 5, PAGE));
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  assert_int_equal (origin_mem_log_at (b.o, 0).off, 3 * PAGE);
+  assert_int_equal (origin_mem_log_at (b.o, 0).len, 2 * PAGE);
+  tear_down (&b);
+}
+
+TEST (a_write_during_a_fill_stays)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  t = rd (&b, buf, 0, 3 * PAGE);
+  assert_ok (wr (&b, ones, 100, 50, 0));
+  assert_ok (wr (&b, ones, PAGE, PAGE, 0));
+  open_door (&b, ORIGIN_READ);
+  assert_ok (t);
+  assert_orig (buf, 0, 100);
+  assert_is (buf + 100, 1, 50);
+  assert_orig (buf + 150, 150, PAGE - 150);
+  assert_is (buf + PAGE, 1, PAGE);
+  assert_orig (buf + 2 * PAGE, 2 * PAGE, PAGE);
+  tear_down (&b);
+}
+
+TEST (a_zero_during_a_fill_stays)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  close_door (&b, ORIGIN_ZERO);
+  t = rd (&b, buf, 0, 2 * PAGE);
+  assert_ok (zero (&b, 0, PAGE, INODE_MAY_TRIM));
+  open_door (&b, ORIGIN_READ);
+  assert_ok (t);
+  assert_is (buf, 0, PAGE);
+  assert_orig (buf + PAGE, PAGE, PAGE);
+  open_door (&b, ORIGIN_ZERO);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  assert_is (buf, 0, PAGE);
+  tear_down (&b);
+}
+
+TEST (an_error_of_a_prefetch_is_told_to_nobody)
+{
+  struct bed b;
+
+  set_up (&b);
+  origin_mem_fail (b.o, ORIGIN_READ, EIO, 0, 1);
+  assert_int_equal (inode_prefetch (b.ino, at (0, PAGE), true), PAGE);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  tear_down (&b);
+}
+
+TEST (who_joins_a_failing_prefetch_is_told)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  inode_prefetch (b.ino, at (0, PAGE), true);
+  t = rd (&b, buf, 0, PAGE);
+  assert_int_equal (origin_mem_held_total (b.o), 1);
+  answer (&b, 0, EIO);
+  assert_err (t, EIO);
+  open_door (&b, ORIGIN_READ);
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
+/* Writes. */
+
+TEST (a_whole_page_is_written_without_a_read)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, PAGE, 4 * PAGE, 0));
+  assert_ok (rd (&b, buf, PAGE, 4 * PAGE));
+  assert_is (buf, 1, 4 * PAGE);
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_READ), 0);
+  tear_down (&b);
+}
+
+TEST (a_partial_write_asks_nothing_until_the_rest_is_read)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 10, 20, 0));
+  assert_ok (rd (&b, buf, 10, 20));
+  assert_is (buf, 1, 20);
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_READ), 0);
+  assert_ok (rd (&b, buf, 9, 20));
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  assert_orig (buf, 9, 1);
+  assert_is (buf + 1, 1, 19);
+  tear_down (&b);
+}
+
+TEST (a_partial_write_sends_its_own_bytes)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 10, 20, 0));
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_WRITE), 1);
+  assert_int_equal (origin_mem_log_at (b.o, 0).off, 10);
+  assert_int_equal (origin_mem_log_at (b.o, 0).len, 20);
+  tear_down (&b);
+}
+
+TEST (writes_that_touch_go_out_as_one)
+{
+  struct bed b;
+  unsigned i;
+
+  set_up (&b);
+  for (i = 0; i < 32; i++)
+    assert_ok (wr (&b, ones, i * 512, 512, 0));
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_WRITE), 1);
+  tear_down (&b);
+}
+
+TEST (a_page_in_more_than_eight_pieces_is_fetched_whole)
+{
+  struct bed b;
+  unsigned i;
+
+  set_up (&b);
+  for (i = 0; i < 8; i++)
+    assert_ok (wr (&b, ones, i * 100, 10, 0));
+  assert_int_equal (count (&b, ORIGIN_READ), 0);
+  assert_ok (wr (&b, ones, 800, 10, 0));
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  assert_is (buf + 800, 1, 10);
+  assert_orig (buf + 810, 810, PAGE - 810);
+  tear_down (&b);
+}
+
+TEST (a_write_during_write_back_goes_out_again)
+{
+  struct bed b;
+  struct task *f;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  close_door (&b, ORIGIN_WRITE);
+  f = flush (&b);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_WRITE), 1);
+  assert_ok (wr (&b, twos, 1000, 100, 0));      /* the origin judges: bytes in flight do not change */
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_WRITE), 1);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (f);
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_WRITE), 2);
+  assert_is (origin_mem_durable (b.o), 1, 1000);
+  assert_is (origin_mem_durable (b.o) + 1000, 2, 100);
+  assert_is (origin_mem_durable (b.o) + 1100, 1, PAGE - 1100);
+  tear_down (&b);
+}
+
+TEST (a_write_does_not_wait_for_write_back)
+{
+  struct bed b;
+  struct task *f;
+  unsigned i;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, 64 * K, 0));
+  close_door (&b, ORIGIN_WRITE);
+  f = flush (&b);
+  for (i = 0; i < 16; i++)
+    assert_ok (wr (&b, twos, i * PAGE, PAGE, 0));
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (f);
+  tear_down (&b);
+}
+
+TEST (reading_writes_nothing_back)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (rd (&b, buf, 0, 64 * K));
+  assert_ok (flush (&b));
+  world_turn (&b.w, NULL, true);
+  assert_int_equal (count (&b, ORIGIN_WRITE) + count (&b, ORIGIN_FLUSH), 0);
+  tear_down (&b);
+}
+
+TEST (a_dirty_page_does_not_leave)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  assert_ok (rd (&b, buf, PAGE, PAGE));
+  while (world_reclaim (&b.w, 64))
+    ;
+  inode_invalidate (b.ino, RANGE_ALL);
+  origin_mem_log_clear (b.o);
+  close_door (&b, ORIGIN_READ);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  assert_is (buf, 1, PAGE);
+  open_door (&b, ORIGIN_READ);
+
+  /* WRITING and UNSTABLE are dirty. */
+  close_door (&b, ORIGIN_WRITE);
+  close_door (&b, ORIGIN_FLUSH);
+  flush (&b);
+  assert_false (world_reclaim (&b.w, 64));
+  open_door (&b, ORIGIN_WRITE);
+  assert_true (inode_get_dirty (b.ino).unstable == PAGE);
+  assert_false (world_reclaim (&b.w, 64));
+  open_door (&b, ORIGIN_FLUSH);
+  assert_true (world_reclaim (&b.w, 64));
+  tear_down (&b);
+}
+
+TEST (a_writer_at_the_bound_waits_and_a_flush_goes_on)
+{
+  struct world_options o = { .nframes = 64, .dirty_max = 16 * PAGE, .dirty_background = 4 * PAGE };
+  struct bed b;
+  struct task *t, *f;
+
+  set_up_with (&b, world_info (SIZE), o);
+  close_door (&b, ORIGIN_WRITE);
+  assert_ok (wr (&b, ones, 0, 16 * PAGE, 0));
+  t = wr (&b, ones, 32 * PAGE, PAGE, 0);
+  assert_false (t->done);
+  f = flush (&b);
+  assert_false (f->done);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (f);
+  clock_fake_advance (&b.w.clock, NSEC_PER_SEC);
+  t->woken = true;
+  pump (&b);
+  if (!t->done) {               /* slowed down, no longer blocked */
+    clock_fake_advance (&b.w.clock, NSEC_PER_SEC);
+    t->woken = true;
+    pump (&b);
+  }
+  assert_ok (t);
+  tear_down (&b);
+}
+
+TEST (a_cancelled_writer_that_waits_is_on_no_list)
+{
+  struct world_options o = { .nframes = 64, .dirty_max = 16 * PAGE, .dirty_background = 4 * PAGE };
+  struct bed b;
+  struct task *t;
+
+  set_up_with (&b, world_info (SIZE), o);
+  close_door (&b, ORIGIN_WRITE);
+  assert_ok (wr (&b, ones, 0, 16 * PAGE, 0));
+  t = wr (&b, twos, 32 * PAGE, PAGE, 0);
+  assert_false (t->done);
+  inode_op_cancel (&t->op);
+  t->done = true;
+  assert_int_equal (t->op.err, ECANCELED);
+  t->woken = false;
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (flush (&b));
+  assert_false (t->woken);
+  assert_ok (rd (&b, buf, 32 * PAGE, PAGE));
+  assert_orig (buf, 32 * PAGE, PAGE);
+  tear_down (&b);
+}
+
+TEST (a_cancelled_read_leaves_its_fill_to_the_others)
+{
+  struct bed b;
+  struct task *t, *other;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  t = rd (&b, bufs[0], 0, PAGE);
+  other = rd (&b, bufs[1], 0, PAGE);
+  inode_op_cancel (&t->op);
+  t->done = true;
+  open_door (&b, ORIGIN_READ);
+  assert_ok (other);
+  assert_orig (bufs[1], 0, PAGE);
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
+/* Flush. */
+
+TEST (a_flush_of_nothing_asks_nothing)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (flush (&b));
+  assert_int_equal (origin_mem_log_len (b.o), 0);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  clean (&b);
+  assert_ok (flush (&b));
+  assert_int_equal (origin_mem_log_len (b.o), 0);
+  tear_down (&b);
+}
+
+TEST (flush_waits_for_the_reply_of_the_origins_flush)
+{
+  struct bed b;
+  struct task *f;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  close_door (&b, ORIGIN_FLUSH);
+  f = flush (&b);
+  assert_int_equal (count (&b, ORIGIN_WRITE), 1);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_FLUSH), 1);
+  assert_false (f->done);
+  assert_orig (origin_mem_durable (b.o), 0, PAGE);
+  open_door (&b, ORIGIN_FLUSH);
+  assert_ok (f);
+  assert_is (origin_mem_durable (b.o), 1, PAGE);
+  tear_down (&b);
+}
+
+TEST (a_flush_does_not_wait_for_a_later_write)
+{
+  struct bed b;
+  struct task *f;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  close_door (&b, ORIGIN_WRITE);
+  f = flush (&b);
+  assert_ok (wr (&b, twos, 8 * PAGE, PAGE, 0));
+  assert_int_equal (inode_write_some (b.ino, INODE_SEQ_ALL (b.ino), 8), 1);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_WRITE), 2);
+  answer (&b, 0, 0);            /* only the first */
+  assert_ok (f);
+  assert_is (origin_mem_durable (b.o), 1, PAGE);
+  open_door (&b, ORIGIN_WRITE);
+  tear_down (&b);
+}
+
+TEST (two_flushes_share_one_of_the_origins)
+{
+  struct bed b;
+  struct task *f, *g;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  close_door (&b, ORIGIN_WRITE);
+  f = flush (&b);
+  g = flush (&b);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (f);
+  assert_ok (g);
+  assert_int_equal (count (&b, ORIGIN_FLUSH), 1);
+  tear_down (&b);
+}
+
+TEST (a_flush_under_way_does_not_cover_a_write_answered_since)
+{
+  struct bed b;
+  struct task *f, *g;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  close_door (&b, ORIGIN_FLUSH);
+  f = flush (&b);
+  assert_ok (wr (&b, twos, 8 * PAGE, PAGE, 0));
+  g = flush (&b);
+  assert_int_equal (count (&b, ORIGIN_WRITE), 2);
+  answer (&b, 0, 0);
+  assert_ok (f);
+  assert_false (g->done);
+  open_door (&b, ORIGIN_FLUSH);
+  assert_ok (g);
+  assert_int_equal (count (&b, ORIGIN_FLUSH), 2);
+  assert_is (origin_mem_durable (b.o) + 8 * PAGE, 2, PAGE);
+  tear_down (&b);
+}
+
+TEST (one_flush_covers_all_writers)
+{
+  struct bed b;
+  unsigned i;
+
+  set_up (&b);
+  for (i = 0; i < 8; i++)
+    assert_ok (wr (&b, ones, i * (512 << 10), PAGE, 0));
+  assert_ok (flush (&b));
+  for (i = 0; i < 8; i++)
+    assert_is (origin_mem_durable (b.o) + i * (512 << 10), 1, PAGE);
+  assert_int_equal (count (&b, ORIGIN_FLUSH), 1);
+  tear_down (&b);
+}
+
+TEST (a_failed_flush_is_told_and_all_is_written_again)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  origin_mem_fail (b.o, ORIGIN_FLUSH, EIO, 0, 1);
+  assert_err (flush (&b), EIO);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, PAGE);
+  assert_int_equal (count (&b, ORIGIN_WRITE), 1);
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_WRITE), 2);
+  assert_int_equal (count (&b, ORIGIN_FLUSH), 2);
+  assert_is (origin_mem_durable (b.o), 1, PAGE);
+  tear_down (&b);
+}
+
+TEST (failed_bytes_stay_dirty_until_they_are_safe)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  origin_mem_fail (b.o, ORIGIN_WRITE, ENOSPC, 0, 2);
+  assert_err (flush (&b), ENOSPC);
+  assert_err (flush (&b), ENOSPC);
+  while (world_reclaim (&b.w, 64))
+    ;
+  assert_ok (rd (&b, buf, 0, PAGE));
+  assert_is (buf, 1, PAGE);
+  assert_ok (flush (&b));
+  assert_is (origin_mem_durable (b.o), 1, PAGE);
+  tear_down (&b);
+}
+
+TEST (what_a_lost_connection_did_not_flush_is_written_again)
+{
+  struct bed b;
+  struct task *f;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  inode_write_some (b.ino, INODE_SEQ_ALL (b.ino), 8);
+  assert_int_equal (inode_get_dirty (b.ino).unstable, PAGE);
+  origin_mem_lose (b.o, false, true);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, PAGE);
+  assert_ok (flush (&b));
+  assert_is (origin_mem_durable (b.o), 1, PAGE);
+
+  /* A flush that waits over the loss. */
+  assert_ok (wr (&b, twos, 0, PAGE, 0));
+  close_door (&b, ORIGIN_FLUSH);
+  f = flush (&b);
+  origin_mem_lose (b.o, false, true);
+  world_turn (&b.w, NULL, false);
+  pump (&b);
+  assert_false (f->done);
+  open_door (&b, ORIGIN_FLUSH);
+  assert_ok (f);
+  assert_is (origin_mem_durable (b.o), 2, PAGE);
+  tear_down (&b);
+}
+
+TEST (fua_makes_its_own_range_durable_and_no_other)
+{
+  struct bed b;
+  struct origin_mem_log l;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  assert_ok (wr (&b, twos, 8 * PAGE, PAGE, INODE_FUA));
+  assert_int_equal (origin_mem_log_len (b.o), 1);
+  l = origin_mem_log_at (b.o, 0);
+  assert_int_equal (l.cmd, ORIGIN_WRITE);
+  assert_int_equal (l.off, 8 * PAGE);
+  assert_true (l.flags & ORIGIN_FUA);
+  assert_is (origin_mem_durable (b.o) + 8 * PAGE, 2, PAGE);
+  assert_orig (origin_mem_durable (b.o), 0, PAGE);
+  tear_down (&b);
+}
+
+TEST (without_fua_at_the_origin_it_is_a_write_and_a_flush)
+{
+  struct origin_info info = world_info (SIZE);
+  struct bed b;
+
+  info.can_fua = false;
+  set_up_with (&b, info, (struct world_options) { 0 });
+  assert_ok (wr (&b, twos, 8 * PAGE, PAGE, INODE_FUA));
+  assert_int_equal (count (&b, ORIGIN_WRITE), 1);
+  assert_int_equal (count (&b, ORIGIN_FLUSH), 1);
+  assert_is (origin_mem_durable (b.o) + 8 * PAGE, 2, PAGE);
+  tear_down (&b);
+}
+
+TEST (without_flush_at_the_origin_accepted_is_enough)
+{
+  struct origin_info info = world_info (SIZE);
+  struct bed b;
+  struct task *f;
+
+  info.can_flush = info.can_fua = false;
+  set_up_with (&b, info, (struct world_options) { 0 });
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  close_door (&b, ORIGIN_WRITE);
+  f = flush (&b);
+  assert_false (f->done);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (f);
+  assert_int_equal (count (&b, ORIGIN_FLUSH), 0);
+  assert_int_equal (inode_get_dirty (b.ino).unstable, 0);
+  tear_down (&b);
+}
+
+TEST (unsafe_ignores_a_flush_but_not_a_drain)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up_with (&b, world_info (SIZE), (struct world_options) { .mode = INODE_UNSAFE });
+  assert_ok (wr (&b, ones, 0, PAGE, INODE_FUA));
+  assert_ok (flush (&b));
+  assert_int_equal (origin_mem_log_len (b.o), 0);
+  t = task (&b);
+  inode_op_sync (&t->op, b.ino, RANGE_ALL, INODE_FUA);
+  assert_ok (begin (&b, t));
+  assert_is (origin_mem_durable (b.o), 1, PAGE);
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
+/* Written through. */
+
+static const struct world_options through = { .mode = INODE_WRITETHROUGH };
+
+TEST (a_written_through_write_is_not_flushed)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up_with (&b, world_info (SIZE), through);
+  close_door (&b, ORIGIN_WRITE);
+  t = wr (&b, ones, 0, PAGE, 0);
+  assert_false (t->done);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (t);
+  assert_is (origin_mem_volatile (b.o), 1, PAGE);
+  assert_int_equal (count (&b, ORIGIN_FLUSH), 0);
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_FLUSH), 1);
+  tear_down (&b);
+}
+
+TEST (a_failed_write_through_leaves_no_bytes)
+{
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), through);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  origin_mem_fail (b.o, ORIGIN_WRITE, EIO, 0, 1);
+  assert_err (wr (&b, ones, 0, 100, 0), EIO);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, 0);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  assert_orig (buf, 0, PAGE);
+  tear_down (&b);
+}
+
+TEST (a_failed_write_through_keeps_what_was_dirty)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, 100, 0));
+  b.w.env.mode = INODE_WRITETHROUGH;
+  origin_mem_fail (b.o, ORIGIN_WRITE, EIO, 0, 1);
+  assert_err (wr (&b, twos, 50, 100, 0), EIO);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, 100);
+  assert_ok (rd (&b, buf, 0, 200));
+  assert_is (buf, 1, 50);
+  assert_orig (buf + 100, 100, 100);
+  assert_ok (flush (&b));
+  assert_is (origin_mem_durable (b.o), 1, 50);
+  assert_orig (origin_mem_durable (b.o) + 100, 100, 100);
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
+/* Zeros and trims. */
+
+TEST (trim_gives_zeros_and_then_what_the_origin_has)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, 2 * PAGE, 0));
+  close_door (&b, ORIGIN_TRIM);
+  assert_ok (trim (&b, 0, 2 * PAGE));
+  assert_ok (rd (&b, buf, 0, 2 * PAGE));
+  assert_is (buf, 0, 2 * PAGE);
+  assert_int_equal (origin_mem_log_len (b.o), 0);
+  open_door (&b, ORIGIN_TRIM);
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_TRIM), 1);
+  assert_int_equal (count (&b, ORIGIN_WRITE), 0);       /* what was trimmed is not written first */
+  memset (origin_mem_volatile (b.o), 7, 2 * PAGE);      /* an origin may leave anything there (N-32) */
+  assert_ok (rd (&b, buf, 0, 2 * PAGE));
+  assert_is (buf, 7, 2 * PAGE);
+  tear_down (&b);
+}
+
+TEST (a_trim_leaves_the_edges)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (trim (&b, 100, 2 * PAGE));
+  assert_ok (rd (&b, buf, 0, 3 * PAGE));
+  assert_orig (buf, 0, PAGE);
+  assert_is (buf + PAGE, 0, PAGE);
+  assert_orig (buf + 2 * PAGE, 2 * PAGE, PAGE);
+  tear_down (&b);
+}
+
+TEST (a_trim_waits_for_the_write_before_it)
+{
+  struct bed b;
+  struct task *f, *g;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  close_door (&b, ORIGIN_WRITE);
+  f = flush (&b);
+  assert_ok (trim (&b, 0, PAGE));
+  g = flush (&b);
+  assert_int_equal (count (&b, ORIGIN_TRIM), 0);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (f);
+  assert_ok (g);
+  assert_int_equal (count (&b, ORIGIN_TRIM), 1);
+  tear_down (&b);
+}
+
+TEST (a_write_after_a_trim_waits_for_it)
+{
+  struct bed b;
+  struct task *f, *g;
+
+  set_up (&b);
+  assert_ok (trim (&b, 0, 4 * PAGE));
+  close_door (&b, ORIGIN_TRIM);
+  f = flush (&b);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_TRIM), 1);
+  assert_ok (wr (&b, ones, PAGE, PAGE, 0));
+  g = flush (&b);
+  assert_int_equal (count (&b, ORIGIN_WRITE), 0);
+  open_door (&b, ORIGIN_TRIM);
+  assert_ok (f);
+  assert_ok (g);
+  assert_is (origin_mem_durable (b.o) + PAGE, 1, PAGE);
+  tear_down (&b);
+}
+
+TEST (a_zero_that_may_be_a_hole_is_answered_at_once)
+{
+  struct bed b;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_ZERO);
+  assert_ok (zero (&b, 100, 1 << 20, INODE_MAY_TRIM));
+  assert_int_equal (origin_mem_log_len (b.o), 0);
+  assert_ok (rd (&b, buf, 0, (1 << 20) + PAGE));
+  assert_orig (buf, 0, 100);
+  assert_is (buf + 100, 0, 1 << 20);
+  assert_orig (buf + 100 + (1 << 20), 100 + (1 << 20), PAGE - 100);
+  open_door (&b, ORIGIN_ZERO);
+  assert_ok (flush (&b));
+  tear_down (&b);
+}
+
+TEST (a_zero_that_must_not_be_a_hole_is_forwarded_first)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_ZERO);
+  t = zero (&b, 0, 4 * PAGE, 0);
+  assert_false (t->done);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_ZERO), 1);
+  assert_true (origin_mem_log_at (b.o, 0).flags & ORIGIN_NO_HOLE);
+  open_door (&b, ORIGIN_ZERO);
+  assert_ok (t);
+  tear_down (&b);
+}
+
+TEST (fast_and_no_hole_is_refused_and_changes_nothing)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_err (zero (&b, 0, 4 * PAGE, INODE_FAST), ENOTSUP);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, 0);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  assert_orig (buf, 0, PAGE);
+  assert_ok (zero (&b, 0, 4 * PAGE, INODE_FAST | INODE_MAY_TRIM));
+  tear_down (&b);
+}
+
+TEST (an_origin_that_refuses_zeros_is_sent_data)
+{
+  struct bed b;
+
+  set_up (&b);
+  origin_mem_fail (b.o, ORIGIN_ZERO, ENOTSUP, 0, 1);
+  assert_ok (zero (&b, 0, 4 * PAGE, INODE_MAY_TRIM));
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_ZERO), 1);
+  assert_int_equal (count (&b, ORIGIN_WRITE), 1);
+  assert_is (origin_mem_durable (b.o), 0, 4 * PAGE);
+  tear_down (&b);
+}
+
+/* Blocks of 16 KiB: half a block of zeros becomes data when the other half is written. */
+TEST (a_block_of_zeros_that_is_written_into_is_sent_whole)
+{
+  struct origin_info info = world_info (SIZE);
+  struct bed b;
+
+  info.block_min = 16 * K;
+  set_up_with (&b, info, (struct world_options) { 0 });
+  assert_ok (zero (&b, 0, 32 * K, INODE_MAY_TRIM));
+  assert_ok (wr (&b, ones, 5000, 10, 0));
+  inode_check (b.ino);
+  assert_ok (rd (&b, buf, 0, 32 * K));
+  assert_is (buf, 0, 5000);
+  assert_is (buf + 5000, 1, 10);
+  assert_is (buf + 5010, 0, 32 * K - 5010);
+  assert_ok (flush (&b));
+  assert_int_equal (memcmp (origin_mem_durable (b.o), buf, 32 * K), 0);
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
+/* Block status. */
+
+struct said {
+  unsigned n;
+  struct {
+    uint64_t off, len;
+    unsigned type;
+  } v[16];
+};
+
+static int
+say (void *arg, uint64_t off, uint64_t len, unsigned type)
+{
+  struct said *s = arg;
+
+  assert_true (s->n < 16);
+  s->v[s->n].off = off;
+  s->v[s->n].len = len;
+  s->v[s->n++].type = type;
+  return 0;
+}
+
+TEST (what_is_newer_lies_over_the_origins_extents)
+{
+  struct bed b;
+  struct said s = { 0 };
+  const unsigned hole = ORIGIN_EXTENT_HOLE | ORIGIN_EXTENT_ZERO;
+
+  set_up (&b);
+  memset (origin_mem_volatile (b.o), 0, 16 * PAGE);
+  assert_ok (wr (&b, ones, PAGE, PAGE, 0));
+  assert_ok (zero (&b, 16 * PAGE, PAGE, INODE_MAY_TRIM));
+  assert_ok (trim (&b, 17 * PAGE, PAGE));
+  assert_int_equal (inode_extents (b.ino, at (0, 20 * PAGE), false, say, &s), 0);
+  assert_int_equal (s.n, 4);
+  assert_int_equal (s.v[0].len, PAGE);
+  assert_int_equal (s.v[0].type, hole);
+  assert_int_equal (s.v[1].len, PAGE);
+  assert_int_equal (s.v[1].type, 0);
+  assert_int_equal (s.v[2].len, 15 * PAGE);
+  assert_int_equal (s.v[2].type, hole);
+  assert_int_equal (s.v[3].off + s.v[3].len, 20 * PAGE);
+  assert_int_equal (s.v[3].type, 0);
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
+/* Bounds, sizes, memory, ends. */
+
+TEST (nothing_beyond_the_size_is_asked_or_sent)
+{
+  struct origin_info info = world_info (10000);
+  struct bed b;
+  size_t i;
+
+  set_up_with (&b, info, (struct world_options) { 0 });
+  assert_ok (rd (&b, buf, 9000, 1000));
+  assert_orig (buf, 9000, 1000);
+  assert_ok (wr (&b, ones, 9990, 10, 0));
+  assert_ok (flush (&b));
+  assert_ok (zero (&b, 5000, 5000, INODE_MAY_TRIM));
+  assert_ok (flush (&b));
+  assert_ok (trim (&b, 0, 10000));
+  assert_ok (flush (&b));
+  for (i = 0; i < origin_mem_log_len (b.o); i++)
+    assert_true (origin_mem_log_at (b.o, i).off + origin_mem_log_at (b.o, i).len <= 10000);
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  tear_down (&b);
+}
+
+TEST (ranges_are_checked_at_their_last_byte)
+{
+  struct origin_info info = world_info (10000);
+  struct bed b;
+
+  set_up_with (&b, info, (struct world_options) { 0 });
+  assert_ok (rd (&b, buf, 9999, 1));
+  assert_err (rd (&b, buf, 9999, 2), EINVAL);
+  assert_err (rd (&b, buf, 10000, 1), EINVAL);
+  assert_ok (wr (&b, ones, 9999, 1, 0));
+  assert_err (wr (&b, ones, 9999, 2, 0), ENOSPC);
+  assert_err (wr (&b, ones, 10000, 1, 0), ENOSPC);
+  assert_err (zero (&b, 9999, 2, 0), ENOSPC);
+  assert_err (trim (&b, 9999, 2), EINVAL);
+  assert_err (rd (&b, buf, UINT64_MAX - 1, 1), EINVAL);
+  assert_err (wr (&b, buf, INT64_MAX, PAGE, 0), ENOSPC);
+  tear_down (&b);
+}
+
+TEST (an_empty_request_is_done_at_once)
+{
+  struct bed b;
+
+  set_up (&b);
+  origin_mem_close_all (b.o);
+  assert_ok (rd (&b, buf, 5, 0));
+  assert_ok (wr (&b, ones, SIZE, 0, INODE_FUA));
+  assert_ok (zero (&b, 0, 0, 0));
+  assert_ok (trim (&b, 0, 0));
+  origin_mem_open_all (b.o);
+  assert_int_equal (origin_mem_log_len (b.o), 0);
+  tear_down (&b);
+}
+
+TEST (requests_larger_than_the_cache_go_in_slices)
+{
+  struct world_options o = { .nframes = 64 };
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), o);
+  assert_ok (rd (&b, buf, 0, SIZE));
+  assert_orig (buf, 0, SIZE);
+  assert_true (memfile_in_use (b.w.mf) <= 64);
+  tear_down (&b);
+}
+
+TEST (an_inode_goes_with_its_pages)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (rd (&b, buf, 0, 64 * K));
+  assert_ok (wr (&b, ones, 128 * K, 64 * K, 0));
+  assert_ok (zero (&b, 1 << 20, 1 << 20, INODE_MAY_TRIM));
+  tear_down (&b);               /* world_release counts frames and budget */
+}
+
+/* A little of everything; each op is done, perhaps with ENOMEM, and what it said it did is there. */
+static bool
+some_work (struct bed *b)
+{
+  struct task *t;
+  bool all = true, wrote;
+  unsigned i;
+
+  t = wr (b, ones, 100, 50, 0);
+  wrote = t->done && t->op.err == 0;
+  all &= wrote;
+  for (i = 0; i < 20; i++) {
+    t = wr (b, twos, PAGE * (2 + 2 * i) + 10 * i, 300, 0);
+    all &= t->done && t->op.err == 0;
+  }
+  all &= zero (b, 1 << 20, 1 << 20, INODE_MAY_TRIM)->done;
+  t = rd (b, buf, 0, PAGE);
+  all &= t->done && t->op.err == 0;
+  if (wrote && t->done && t->op.err == 0)
+    assert_is (buf + 100, 1, 50);
+  all &= flush (b)->done;
+  return all;
+}
+
+TEST (every_allocation_may_fail)
+{
+  unsigned long nth = 0;
+  bool fine;
+
+  do {
+    struct bed b;
+    unsigned i, tries;
+
+    set_up (&b);
+    world_fail_alloc_nth ((long) nth);
+    fine = some_work (&b) && world_allocs () <= nth;
+    world_fail_alloc_nth (-1);
+    /* Who waits for memory looks again by and by. */
+    for (tries = 0; tries < 20; tries++) {
+      clock_fake_advance (&b.w.clock, 20 * NSEC_PER_MSEC);
+      for (i = 0; i < b.ntasks; i++)
+        b.task[i].woken = !b.task[i].done;
+      pump (&b);
+    }
+    for (i = 0; i < b.ntasks; i++) {
+      assert_true (b.task[i].done);
+      assert_true (b.task[i].op.err == 0 || b.task[i].op.err == ENOMEM);
+    }
+    b.ntasks = 0;
+    assert_ok (flush (&b));
+    tear_down (&b);
+    nth++;
+    assert_true (nth < 1000);
+  } while (!fine);
+  printf ("# %lu allocations failed, one at a time\n", nth - 1);
+  assert_true (nth > 3);
+}
+
+static int
+fill_patterns (void **state)
+{
+  (void) state;
+  memset (ones, 1, sizeof ones);
+  memset (twos, 2, sizeof twos);
+  return 0;
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (sixteen_readers_of_a_page_are_one_read_of_the_origin),
+    cmocka_unit_test (a_failed_fill_answers_every_waiter_once),
+    cmocka_unit_test (a_hit_does_not_wait_for_a_miss),
+    cmocka_unit_test (a_miss_fetches_its_pages_only),
+    cmocka_unit_test (a_write_during_a_fill_stays),
+    cmocka_unit_test (a_zero_during_a_fill_stays),
+    cmocka_unit_test (an_error_of_a_prefetch_is_told_to_nobody),
+    cmocka_unit_test (who_joins_a_failing_prefetch_is_told),
+    cmocka_unit_test (a_whole_page_is_written_without_a_read),
+    cmocka_unit_test (a_partial_write_asks_nothing_until_the_rest_is_read),
+    cmocka_unit_test (a_partial_write_sends_its_own_bytes),
+    cmocka_unit_test (writes_that_touch_go_out_as_one),
+    cmocka_unit_test (a_page_in_more_than_eight_pieces_is_fetched_whole),
+    cmocka_unit_test (a_write_during_write_back_goes_out_again),
+    cmocka_unit_test (a_write_does_not_wait_for_write_back),
+    cmocka_unit_test (reading_writes_nothing_back),
+    cmocka_unit_test (a_dirty_page_does_not_leave),
+    cmocka_unit_test (a_writer_at_the_bound_waits_and_a_flush_goes_on),
+    cmocka_unit_test (a_cancelled_writer_that_waits_is_on_no_list),
+    cmocka_unit_test (a_cancelled_read_leaves_its_fill_to_the_others),
+    cmocka_unit_test (a_flush_of_nothing_asks_nothing),
+    cmocka_unit_test (flush_waits_for_the_reply_of_the_origins_flush),
+    cmocka_unit_test (a_flush_does_not_wait_for_a_later_write),
+    cmocka_unit_test (two_flushes_share_one_of_the_origins),
+    cmocka_unit_test (a_flush_under_way_does_not_cover_a_write_answered_since),
+    cmocka_unit_test (one_flush_covers_all_writers),
+    cmocka_unit_test (a_failed_flush_is_told_and_all_is_written_again),
+    cmocka_unit_test (failed_bytes_stay_dirty_until_they_are_safe),
+    cmocka_unit_test (what_a_lost_connection_did_not_flush_is_written_again),
+    cmocka_unit_test (fua_makes_its_own_range_durable_and_no_other),
+    cmocka_unit_test (without_fua_at_the_origin_it_is_a_write_and_a_flush),
+    cmocka_unit_test (without_flush_at_the_origin_accepted_is_enough),
+    cmocka_unit_test (unsafe_ignores_a_flush_but_not_a_drain),
+    cmocka_unit_test (a_written_through_write_is_not_flushed),
+    cmocka_unit_test (a_failed_write_through_leaves_no_bytes),
+    cmocka_unit_test (a_failed_write_through_keeps_what_was_dirty),
+    cmocka_unit_test (trim_gives_zeros_and_then_what_the_origin_has),
+    cmocka_unit_test (a_trim_leaves_the_edges),
+    cmocka_unit_test (a_trim_waits_for_the_write_before_it),
+    cmocka_unit_test (a_write_after_a_trim_waits_for_it),
+    cmocka_unit_test (a_zero_that_may_be_a_hole_is_answered_at_once),
+    cmocka_unit_test (a_zero_that_must_not_be_a_hole_is_forwarded_first),
+    cmocka_unit_test (fast_and_no_hole_is_refused_and_changes_nothing),
+    cmocka_unit_test (an_origin_that_refuses_zeros_is_sent_data),
+    cmocka_unit_test (a_block_of_zeros_that_is_written_into_is_sent_whole),
+    cmocka_unit_test (what_is_newer_lies_over_the_origins_extents),
+    cmocka_unit_test (nothing_beyond_the_size_is_asked_or_sent),
+    cmocka_unit_test (ranges_are_checked_at_their_last_byte),
+    cmocka_unit_test (an_empty_request_is_done_at_once),
+    cmocka_unit_test (requests_larger_than_the_cache_go_in_slices),
+    cmocka_unit_test (an_inode_goes_with_its_pages),
+    cmocka_unit_test (every_allocation_may_fail),
+  };
+
+  return cmocka_run_group_tests (tests, fill_patterns, NULL);
+}
