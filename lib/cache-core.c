@@ -129,6 +129,9 @@ turn (struct pagecache *pc)
   uint64_t closed;
   unsigned i, n;
 
+  if (pc->ending)
+    return;
+
   if (starved) {                /* whoever is dirty may help */
     struct list_node *node;
 
@@ -344,6 +347,7 @@ pagecache_start (struct pagecache *pc)
   if (!err)
     err = evloop_start (pc->loop);
   if (err) {
+    evloop_timer_release (&pc->timer);
     evloop_free (pc->loop);
     pc->loop = NULL;
     return err;
@@ -377,6 +381,17 @@ destroy_export (struct export *ex)
   free (ex);
 }
 
+/* On the loop, the only one who sets it; work that is still posted finds that it is the end. */
+static int
+release_timer (void *arg)
+{
+  struct pagecache *pc = arg;
+
+  pc->ending = true;
+  evloop_timer_release (&pc->timer);
+  return 0;
+}
+
 void
 pagecache_free (struct pagecache *pc)
 {
@@ -390,6 +405,7 @@ pagecache_free (struct pagecache *pc)
     destroy_export (list_entry (n, struct export, node));
   lock_drop (&pc->table);
   if (pc->loop) {
+    evloop_call (pc->loop, release_timer, pc);
     evloop_free (pc->loop);
     pc->loop = NULL;
   }

@@ -55,6 +55,7 @@ struct pagecache {
   struct evloop_work work;
   struct evloop_timer timer;
   bool started;
+  bool ending;                  /* the loop's own */
   _Atomic bool draining;
 
   struct lock table;            /* RANK_TABLE */

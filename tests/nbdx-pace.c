@@ -204,5 +204,8 @@ run_misses (const struct options *opt)
   nbd_shutdown (quick, 0);
   nbd_close (slow);
   nbd_close (quick);
+  free (buf);
+  free (cookies);
+  free (hit_ms);
   return 0;
 }
