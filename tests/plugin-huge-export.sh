@@ -9,6 +9,11 @@
 
 requires_plugin
 
+# ThreadSanitizer leaves no room to map the test origin's 8 TiB.
+giant=8T
+case $SANITIZERS in *thread*) giant=1T ;; esac
+high=$(($(numfmt --from=iec "$giant") / 8 * 7))
+
 # touch SIZE AT: what the cache's server has resident after a little work there.
 touch_export () {
   rm -f "$durable"
@@ -33,8 +38,8 @@ with open('$durable', 'rb') as f:
     f.seek(at)
     assert f.read(4096) == pattern(2, 4096)
 for i in range(16):
-    h.trim((1 << 32) - 4096 if h.get_size() > 1 << 40 else 65536, i << 32
-           if h.get_size() > 1 << 40 else 0)
+    h.trim((1 << 32) - 4096 if h.get_size() >= 1 << 40 else 65536, i << 32
+           if h.get_size() >= 1 << 40 else 0)
 h.flush()"
   resident=$(resident "$cache_pid")
   stop_client
@@ -44,12 +49,12 @@ h.flush()"
 
 touch_export 1M 524288
 small=$resident
-touch_export 8T 7696581394432
+touch_export "$giant" "$high"
 at_most "KiB more than for 1 MiB ($small)" $((resident - small)) \
   "$([ "$SANITIZERS" = no ] && echo 8192 || echo 1048576)"
 
 rm -f "$durable"
-start_origin size=8T
+start_origin size="$giant"
 start_cache cache-size=2M
-run_nbdx "$cache_sock" --at 7696581394432 --size 16M --ops "$(ops_of 2000)"
+run_nbdx "$cache_sock" --at "$high" --size 16M --ops "$(ops_of 2000)"
 stop_nbdkit cache || fail "the cache ended with $?"
