@@ -597,6 +597,8 @@ attempt_connect (struct attempt *a, const struct nbdlink_params *p, const char *
     return ENOMEM;
   if (set_up (a, export_name, structured, opt_mode) == -1 || begin (a) == -1) {
     err = explain_nbd (a);
+    if (err == ENOENT)          /* of the socket; ours means the export */
+      err = ECONNREFUSED;
     goto close;
   }
   while (!(opt_mode ? nbd_aio_is_negotiating (a->h) : nbd_aio_is_ready (a->h)))

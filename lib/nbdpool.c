@@ -28,13 +28,11 @@ nbdpool_notice (struct nbdpool *p, int level, const char *fmt, ...)
   int n;
   va_list args;
 
-  if (p->base.events.notice == NULL)
-    return;
   n = snprintf (line, sizeof line, "%s: ", p->base.name);
   va_start (args, fmt);
   vsnprintf (line + n, sizeof line - n, fmt, args);
   va_end (args);
-  p->base.events.notice (p->base.events.arg, level, line);
+  origin_tell (&p->base, level, line);
 }
 
 static bool
@@ -637,8 +635,8 @@ nbdpool_bury (struct nbdconn *c)
 
   if (c->because != NULL)
     nbdpool_notice (p, 2, "connection lost: %s", c->because);
-  if (c->carrier != 0 && p->base.events.lost != NULL)
-    p->base.events.lost (p->base.events.arg, c->carrier);
+  if (c->carrier != 0)
+    origin_tell_lost (&p->base, c->carrier);
 
   lock_take (&p->lock);
   c->told = true;

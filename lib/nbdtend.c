@@ -16,7 +16,6 @@
 
 #include "nbdtend.h"
 
-#define CHANGED_RETRY_NS NSEC_PER_SEC   /* a wrong origin is not wrong for milliseconds */
 #define EXTRA_BLOCK_NS (60 * NSEC_PER_SEC)
 #define LARGE_ZERO (UINT64_C (32) << 20)
 #define SLOW_FACTOR 10                  /* FLUSH and large TRIM or ZERO */
@@ -125,8 +124,7 @@ set_changed (struct nbdpool *p, const char *differs)
   if (differs != NULL)
     nbdpool_notice (p, 3, "the origin came back as another: %s; every request fails until it is "
                     "right", differs);
-  if (p->base.events.failed != NULL)
-    p->base.events.failed (p->base.events.arg, differs != NULL ? EIO : 0, differs);
+  origin_tell_failed (&p->base, differs != NULL ? EIO : 0, differs);
 }
 
 static void
@@ -171,7 +169,7 @@ adopt (struct nbdpool *p, struct nbdlink *link)
     set_changed (p, differs);
     if (differs != NULL) {
       nbdlink_close (link);
-      nbdpool_plan_retry (p, CHANGED_RETRY_NS);
+      nbdpool_plan_reconnect (p, 0);
       return;
     }
     compare_size (p, link->info.size);
@@ -228,10 +226,6 @@ connect_failed (struct nbdpool *p, const struct nbdconnector *k)
     nbdpool_notice (p, 2, "cannot connect: %s; trying on",
                     k->why != NULL ? k->why : strerror (k->err));
   p->said_down = true;
-  if (k->err == ENOENT || k->err == EPERM || k->err == EINVAL) {
-    nbdpool_plan_retry (p, CHANGED_RETRY_NS);
-    return;
-  }
   nbdpool_plan_reconnect (p, 0);
 }
 

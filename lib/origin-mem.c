@@ -595,8 +595,7 @@ origin_mem_lose (struct origin *o, bool apply, bool forget)
   old = m->carrier++;
   lock_drop (&m->lock);
 
-  if (m->base.events.lost != NULL)
-    m->base.events.lost (m->base.events.arg, old);
+  origin_tell_lost (&m->base, old);
   while ((node = list_pop_front (&dead)) != NULL)
     answer (m, list_entry (node, struct origin_req, node), ENOTCONN);
 

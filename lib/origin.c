@@ -118,7 +118,39 @@ origin_submit (struct origin *o, struct origin_req *req)
 void
 origin_set_events (struct origin *o, const struct origin_events *events)
 {
+  assert (!atomic_load (&o->has_events));
   o->events = *events;
+  /* Pairs with the acquire below: the loop may be looking already. */
+  atomic_store_explicit (&o->has_events, true, memory_order_release);
+}
+
+static bool
+listens (struct origin *o)
+{
+  return atomic_load_explicit (&o->has_events, memory_order_acquire);
+}
+
+void
+origin_tell_lost (struct origin *o, uint32_t carrier)
+{
+  lock_assert_none_held ();
+  if (listens (o) && o->events.lost != NULL)
+    o->events.lost (o->events.arg, carrier);
+}
+
+void
+origin_tell_failed (struct origin *o, int err, const char *why)
+{
+  lock_assert_none_held ();
+  if (listens (o) && o->events.failed != NULL)
+    o->events.failed (o->events.arg, err, why);
+}
+
+void
+origin_tell (struct origin *o, int level, const char *line)
+{
+  if (listens (o) && o->events.notice != NULL)
+    o->events.notice (o->events.arg, level, line);
 }
 
 unsigned

@@ -184,6 +184,7 @@ struct origin {
   const struct origin_ops *ops;
   struct origin_info info;      /* fixed while the origin exists (D14) */
   struct origin_events events;  /* set with origin_set_events before the first submit */
+  _Atomic bool has_events;      /* they are set; what happens before that is told to nobody */
   struct origin_counters counters;
   char name[128];               /* printable: "nbd://host/export"; for messages only */
 };
@@ -195,6 +196,11 @@ extern unsigned origin_depth (struct origin *);
 extern bool origin_is_up (struct origin *);
 extern void origin_get_stats (struct origin *, struct origin_stats *);
 extern void origin_close (struct origin *);
+
+/* For implementations: tell the one who listens, if there is one yet. */
+extern void origin_tell_lost (struct origin *, uint32_t carrier);
+extern void origin_tell_failed (struct origin *, int err, const char *why);
+extern void origin_tell (struct origin *, int level, const char *line);
 
 /* Drive if the origin can be driven; see ops. */
 extern void origin_drive (struct origin *, _Atomic int *flag);

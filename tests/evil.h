@@ -36,7 +36,7 @@ struct evil_conn {
 struct evil {
   /* Set by the test. */
   uint64_t size;
-  uint16_t flags;               /* transmission flags */
+  _Atomic uint16_t flags;       /* transmission flags */
   uint32_t block_min, block_pref, block_max;    /* 0: not told */
   bool structured, extents;
   bool silent;                  /* accepts and says nothing */

@@ -140,6 +140,29 @@ nbdserver_stop (struct nbdserver *s, int signal)
 }
 
 void
+nbdserver_pause (struct nbdserver *s)
+{
+  kill (s->pid, SIGSTOP);
+  assert (waitpid (s->pid, NULL, WUNTRACED) == s->pid);
+}
+
+void
+nbdserver_go_on (struct nbdserver *s)
+{
+  kill (s->pid, SIGCONT);
+}
+
+bool
+nbdserver_died (struct nbdserver *s)
+{
+  if (waitpid (s->pid, NULL, WNOHANG) != s->pid)
+    return false;
+  note_running (s->pid, 0);
+  s->pid = 0;
+  return true;
+}
+
+void
 nbdserver_release (struct nbdserver *s)
 {
   char path[4096];

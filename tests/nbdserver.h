@@ -27,6 +27,14 @@ extern void nbdserver_release (struct nbdserver *);     /* stops the server, rem
 extern void nbdserver_start (struct nbdserver *, const char *args);
 extern void nbdserver_stop (struct nbdserver *, int signal);    /* and wait for its end */
 
+extern void nbdserver_pause (struct nbdserver *);       /* returns when it has stopped */
+extern void nbdserver_go_on (struct nbdserver *);
+
+/* Has it ended by itself?  nbdkit 1.32 may: an assertion of its own fails now and then when a
+ * client hangs up in the handshake, as one does whose timeout is over.
+ */
+extern bool nbdserver_died (struct nbdserver *);
+
 /* A line to the control socket; true: "ok".  What else it said is in answer (may be
  * NULL).
  */

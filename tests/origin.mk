@@ -26,3 +26,15 @@ pc_nbdtest_sources = \
 TESTS += %D%/test-origin-nbd
 check_PROGRAMS += %D%/test-origin-nbd
 %C%_test_origin_nbd_SOURCES = %D%/test-origin-nbd.c $(pc_nbdtest_sources)
+
+TESTS += %D%/test-origin-loss
+check_PROGRAMS += %D%/test-origin-loss
+%C%_test_origin_loss_SOURCES = %D%/test-origin-loss.c $(pc_nbdtest_sources)
+
+TESTS += %D%/test-origin-evil
+check_PROGRAMS += %D%/test-origin-evil
+%C%_test_origin_evil_SOURCES = %D%/test-origin-evil.c $(pc_nbdtest_sources)
+
+TESTS += %D%/test-nbdlink
+check_PROGRAMS += %D%/test-nbdlink
+%C%_test_nbdlink_SOURCES = %D%/test-nbdlink.c $(pc_nbdtest_sources)

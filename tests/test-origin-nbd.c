@@ -91,6 +91,53 @@ TEST (one_connection_is_enough_when_no_more_are_wanted)
   fixture_close (&f);
 }
 
+static void
+put_psk (const char *path, const char *text)
+{
+  FILE *fp = fopen (path, "w");
+
+  assert_non_null (fp);
+  fputs (text, fp);
+  fclose (fp);
+}
+
+TEST (every_command_does_what_it_says_over_tls)
+{
+  struct fixture f;
+  char in[65536], out[65536], psk[128], args[256], *why;
+  struct ask *a = asks (200);
+  struct origin_info info;
+
+  fixture_init_at (&f, NULL);
+  snprintf (psk, sizeof psk, "%s/psk", f.server.dir);
+  put_psk (psk, "alice:00112233445566778899aabbccddeeff\n");
+  snprintf (args, sizeof args, "--tls=require --tls-psk=%s size=1M", psk);
+  nbdserver_start (&f.server, args);
+  f.params->tls = true;
+  f.params->psk = strdup (psk);
+  f.params->username = strdup ("alice");
+  fixture_begin (&f, NULL);
+  commands_work (&f, in, out, sizeof in);
+  ask_many (&f, a, 200, 0, ORIGIN_PRIO_DEMAND);
+  asks_wait (a, 200, 0);
+
+  /* A key that is wrong, and a server that has no TLS: never without. */
+  put_psk (psk, "alice:00\n");
+  assert_int_equal (nbdlink_probe (f.params, &real_clock, &info, &why), EPERM);
+  free (why);
+  unlink (psk);
+  assert_int_equal (nbdlink_probe (f.params, &real_clock, &info, &why), EPERM);
+  free (why);
+  origin_close (f.origin);
+  f.origin = NULL;
+  nbdserver_stop (&f.server, SIGKILL);
+  put_psk (psk, "alice:00112233445566778899aabbccddeeff\n");
+  nbdserver_start (&f.server, "size=1M");
+  assert_int_not_equal (nbdlink_probe (f.params, &real_clock, &info, &why), 0);
+  free (why);
+  fixture_close (&f);
+}
+
 TEST (what_the_server_cannot_do_is_not_supported)
 {
   struct fixture f;
@@ -258,12 +305,12 @@ TEST (a_socket_that_takes_no_more_is_written_when_it_does)
   char out[512];
 
   fixture_open (&f, "size=64M multiconn=no", NULL);
-  kill (f.server.pid, SIGSTOP);
+  nbdserver_pause (&f.server);
   for (i = 0; i < 40; i++)
     ask_one (&f, &a[i], ORIGIN_WRITE, i * M, M, ORIGIN_PRIO_DEMAND);
   /* More than any socket buffer holds has been submitted, and nobody was blocked. */
   assert_int_equal (asks_pending (a, 40), 40);
-  kill (f.server.pid, SIGCONT);
+  nbdserver_go_on (&f.server);
   asks_wait (a, 40, 0);
   assert_int_equal (command (&f, ORIGIN_READ, 39 * M + 512, 512, out), 0);
   assert_int_equal ((unsigned char) out[0], pattern (39 * M));
@@ -294,6 +341,7 @@ main (void)
     cmocka_unit_test (every_command_does_what_it_says_over_one_structured_connection),
     cmocka_unit_test (every_command_does_what_it_says_over_one_connection_with_simple_replies),
     cmocka_unit_test (one_connection_is_enough_when_no_more_are_wanted),
+    cmocka_unit_test (every_command_does_what_it_says_over_tls),
     cmocka_unit_test (what_the_server_cannot_do_is_not_supported),
     cmocka_unit_test (the_servers_errors_are_passed_on),
     cmocka_unit_test (a_flush_is_answered_on_the_connection_that_carried_the_write),
@@ -305,5 +353,6 @@ main (void)
     cmocka_unit_test (an_origin_that_is_closed_answers_what_waits),
   };
 
+  cmocka_set_test_filter (getenv ("PC_TEST"));
   return cmocka_run_group_tests (tests, NULL, NULL);
 }
