@@ -138,6 +138,11 @@ run_never_flush (const struct options *opt)
   r = opt->no_final ? 0 : verify_passes (opt, nbd, size, done, bufs[0]);
   nbd_shutdown (nbd, 0);
   nbd_close (nbd);
+  for (i = 0; i < depth; ++i)
+    free (bufs[i]);
+  free (bufs);
+  free (sent);
+  free (cookies);
   return r;
 }
 
