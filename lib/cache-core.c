@@ -523,13 +523,13 @@ report_why (struct pagecache *pc, const char *name, char *why)
 
 /* Open the origin and make the inode; ex is OPENING and ours.  The table is not held. */
 static int
-open_export (struct export *ex, const char *asked)
+open_export (struct export *ex, const char *asked, char **canonical)
 {
   struct pagecache *pc = ex->pc;
   char *why = NULL;
   int err;
 
-  err = pc->factory.open (pc->factory.arg, asked, pc->loop, &ex->origin, &ex->canonical, &why);
+  err = pc->factory.open (pc->factory.arg, asked, pc->loop, &ex->origin, canonical, &why);
   if (err) {
     report_why (pc, asked ? asked : "origin", why);
     return err;
@@ -589,6 +589,7 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
 {
   const char *name = asked ? asked : "";
   struct export *ex, *same;
+  char *canonical = NULL;
   int err;
 
   lock_take (&pc->table);
@@ -607,8 +608,9 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
   lock_drop (&pc->table);
   if (err)
     return err;
-  err = open_export (ex, asked);
+  err = open_export (ex, asked, &canonical);
   lock_take (&pc->table);
+  ex->canonical = canonical;    /* not before: others look for names meanwhile */
   if (err) {
     forget_export_locked (ex);  /* a name that failed leaves nothing (D9) */
     lock_drop (&pc->table);

@@ -45,14 +45,9 @@ nothing_left
 grep -q '^beside ' "$tmp/compare"
 sed '1,/^beside /d' "$tmp/compare" | grep -q '^P13.reads '
 
-# Without a cache both rows fail, and the bench says so.
-"${bench[@]}" --self-check --only P1.qd1,P13
-# It would say so, too, if they did not: the ceiling needs no cache.
-status=0
-"${bench[@]}" --self-check --only P1.qd1 --subject ceiling > "$tmp/check" ||
-  status=$?
-[ "$status" -eq 1 ] || fail "exit status $status of a check that must fail"
-grep -q 'BAD  P1.qd1' "$tmp/check"
+# Without a cache the row that counts requests fails, and the bench says so.  (Rows of time are not asked here: on a
+# busy machine any verdict is right.)
+"${bench[@]}" --self-check --only P13
 nothing_left
 
 # Told to stop in the midst of it.
