@@ -85,7 +85,6 @@ class Fronts:
         server = self.bed.front(role, self.origin, row.front, row.tcp)
         if row.warm:
             warm_up(self.bed, server, row.origin.size)
-            warm_up(self.bed, server, row.origin.size)
             self.warm[role] = server
         return server, not row.warm
 
@@ -142,7 +141,7 @@ def measure(bed, fronts, row, options, progress):
         if r >= options.peer_rounds:
             continue
         for peer in row.peers:
-            if peer in bad_peers:
+            if peer in bad_peers or options.quick and not row.quick_peers:
                 continue
             progress.say("%s  round %d of %d  %s"
                          % (row.name, r + 1, rounds, peer))
@@ -316,7 +315,9 @@ def self_check(options):
 
 
 def strict(x):
-    """JSON knows no NaN."""
+    """As JSON will give it back: it knows no NaN, no tuples, none of ours."""
+    if hasattr(x, "key"):
+        x = x.key()
     if isinstance(x, dict):
         return {k: strict(v) for k, v in x.items()}
     if isinstance(x, (list, tuple)):
@@ -346,6 +347,14 @@ def machine():
             "nbdkit": output_of("nbdkit", "--version"),
             "fio": output_of("fio", "--version"),
             "libnbd": nbd.NBD().get_version()}
+
+
+def leave(number, _):
+    """Once: timeout(1), for one, sends its signal twice, and the second must
+    not end our cleaning up."""
+    for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(n, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def parse():
@@ -411,8 +420,8 @@ def parse():
 
 def main():
     options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, leave)
     if options.self_check:
         return self_check(options)
     rows = choose(table(options.work), options)
@@ -442,13 +451,13 @@ def main():
         run["seconds"] = time.monotonic() - begin
         run["machine"]["load_at_end"] = os.getloadavg()
         if options.json:
+            text = json.dumps(strict(run), indent=1, allow_nan=False)
             with open(options.json, "w") as f:
-                json.dump(strict(run), f, indent=1, allow_nan=False)
-                f.write("\n")
+                f.write(text + "\n")
     report.tail(run)
     if options.compare:
         with open(options.compare) as f:
-            report.compare(json.load(f), run)
+            report.compare(json.load(f), strict(run))
     bad = {verdict.ERROR} | ({verdict.FAILS} if options.strict else set())
     return 1 if any(r["verdict"] in bad for r in run["rows"]) else 0
 
@@ -456,7 +465,5 @@ def main():
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)

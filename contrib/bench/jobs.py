@@ -35,8 +35,9 @@ def run_client(bed, argv, **kwargs):
     except FileNotFoundError:
         raise Broken("needs " + argv[0])
     if done.returncode != 0:
-        raise Broken("%s: %s" % (argv[0], done.stderr.decode(
-            errors="replace").strip()[-300:]))
+        raise Broken("%s ended with %d: %s" % (
+            argv[0], done.returncode,
+            done.stderr.decode(errors="replace").strip()[-300:]))
     return done.stdout
 
 

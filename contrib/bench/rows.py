@@ -41,7 +41,7 @@ class Row:
     def __init__(self, name, title, origin, chains, figures, front=None,
                  twin=None, warm=False, tcp=False, peers=(), peer_job=None,
                  rounds=None, must_fail=False, quick=True, verify=True,
-                 optional=None, peer_show=None):
+                 optional=None, peer_show=None, quick_peers=False):
         self.name, self.title, self.origin = name, title, origin
         self.chains, self.figures = chains, figures
         self.front = front or FrontSpec()
@@ -52,6 +52,7 @@ class Row:
         self.rounds = rounds            # None: as many as the bench makes
         self.must_fail = must_fail      # without a cache (--self-check)
         self.quick = quick              # part of --quick
+        self.quick_peers = quick_peers  # and its peers, too
         self.verify = verify            # compare with the origin's data
         self.optional = optional        # the option that asks for it
 
@@ -59,7 +60,7 @@ class Row:
         """What must be equal for two runs to be compared."""
         found = {"rtt": self.origin.rtt if self.origin else 0,
                  "size": self.origin.size if self.origin else 0,
-                 "front": repr(self.front.key())}
+                 "front": self.front}
         for chain in self.chains:
             for label, job in chain.steps:
                 found["%s %s" % (chain.role, label)] = job.work()
@@ -89,7 +90,7 @@ def table(work=1.0):
 
     # P1, P2: hits.  The origin is 1 ms away so that a miss cannot pass for
     # one.
-    size = 128 * MIB if work > 0.1 else 8 * MIB
+    size = 128 * MIB if work == 1 else 32 * MIB if work > 0.1 else 8 * MIB
 
     def hits(name, title, job, unit, io_size, quick):
         for tcp in (False, True):
@@ -105,6 +106,7 @@ def table(work=1.0):
                             ["ours." + unit, "ref." + unit])],
                     twin=twin_of(unit), warm=True, tcp=tcp,
                     peers=PEERS, must_fail=True, peer_show=unit,
+                    quick_peers=not tcp and clients == 1 and name != "P1.qd1",
                     peer_job=Fio(job, numjobs=clients, size=size,
                                  io_size=n(io_size / 8) // clients),
                     quick=quick and (tcp, clients) in ((False, 1), (True, 4))))
@@ -148,6 +150,7 @@ def table(work=1.0):
             twin=lambda v: yardstick(v, "warm2.mibs", "copy2.mibs") /
             yardstick(v, "warm.mibs", "copy.mibs"),
             peers=PEERS, peer_show="mibs", must_fail=True,
+            quick_peers=name == "64k",
             peer_job=job.but(io_size=min(size, n(peer)))))
 
     # P4
@@ -234,8 +237,8 @@ def table(work=1.0):
         [Figure("", "of bare's time", "<=", 1.1, ratio("seconds"),
                 ["ours.mibs", "ref.mibs"])],
         front=FrontSpec(cache_size=256 * MIB), twin=twin_of("seconds"),
-        peers=PEERS[1:], peer_show="mibs"))
-    size = n(4 * GIB, 256 * MIB)
+        peers=PEERS[1:], peer_show="mibs", quick_peers=True))
+    size = n(4 * GIB if work == 1 else 2 * GIB, 256 * MIB)
     rows.append(Row(
         "P9", "nbdcopy of %d MiB through %d MiB, RTT 0"
         % (size // MIB, size // 16 // MIB),

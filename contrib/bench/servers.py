@@ -149,9 +149,12 @@ class Server:
         self.log = os.path.join(bed.folder, name + ".log")
         self.ended_badly = None
         self.control = self.durable = self.origin = self.stats_file = None
+        # In a session of its own: a Ctrl-C is for us, who end servers in
+        # order, and what kills a server's group does not hit us.
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
                 preexec_fn=die_with_parent, cwd=bed.folder,
                 # The cache filter keeps its file there.
                 env={**os.environ, "TMPDIR": bed.folder})
