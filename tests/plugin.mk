@@ -31,6 +31,11 @@ check_PROGRAMS += %D%/test-options
 	$(NULL)
 %C%_test_options_CPPFLAGS = $(PLUGIN_CPPFLAGS)
 %C%_test_options_LDADD = $(CMOCKA_LIBS) -lpthread
+%C%_test_options_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=asprintf,--wrap=getcwd,--wrap=malloc,--wrap=strdup \
+	-Wl,--wrap=strndup,--wrap=vasprintf \
+	$(NULL)
 
 TESTS += %D%/plugin-errors.sh
 dist_check_SCRIPTS += %D%/plugin-errors.sh
@@ -40,3 +45,19 @@ dist_check_SCRIPTS += %D%/plugin-lifecycle.sh
 
 TESTS += %D%/plugin-manual.sh
 dist_check_SCRIPTS += %D%/plugin-manual.sh
+
+TESTS += %D%/plugin-parameters.sh
+dist_check_SCRIPTS += %D%/plugin-parameters.sh
+
+TESTS += %D%/plugin-effects.sh
+dist_check_SCRIPTS += %D%/plugin-effects.sh
+
+TESTS += %D%/plugin-ways.sh
+dist_check_SCRIPTS += %D%/plugin-ways.sh
+
+TESTS += %D%/plugin-requests.sh
+dist_check_SCRIPTS += %D%/plugin-requests.sh
+EXTRA_DIST += %D%/raw-client.py
+
+TESTS += %D%/plugin-examples.sh
+dist_check_SCRIPTS += %D%/plugin-examples.sh

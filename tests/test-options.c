@@ -16,6 +16,75 @@
 #include "options.h"
 #include "parse.h"
 
+/* ---- Memory, made to fail at allocation number fail_at ---- */
+
+static int fail_at = -1, allocations;
+
+extern char *__real_strdup (const char *);
+extern char *__real_strndup (const char *, size_t);
+extern int __real_vasprintf (char **, const char *, va_list);
+extern char *__real_getcwd (char *, size_t);
+extern void *__real_malloc (size_t);
+
+extern char *__wrap_strdup (const char *);
+extern char *__wrap_strndup (const char *, size_t);
+extern int __wrap_vasprintf (char **, const char *, va_list);
+extern int __wrap_asprintf (char **, const char *, ...) PC_PRINTF (2, 3);
+extern char *__wrap_getcwd (char *, size_t);
+extern void *__wrap_malloc (size_t);
+
+static bool
+must_fail (void)
+{
+  if (fail_at < 0 || allocations++ != fail_at)
+    return false;
+  errno = ENOMEM;
+  return true;
+}
+
+char *
+__wrap_strdup (const char *s)
+{
+  return must_fail () ? NULL : __real_strdup (s);
+}
+
+char *
+__wrap_strndup (const char *s, size_t n)
+{
+  return must_fail () ? NULL : __real_strndup (s, n);
+}
+
+int
+__wrap_vasprintf (char **ret, const char *fmt, va_list args)
+{
+  *ret = (char *) 1;            /* undefined after a failure */
+  return must_fail () ? -1 : __real_vasprintf (ret, fmt, args);
+}
+
+int
+__wrap_asprintf (char **ret, const char *fmt, ...)
+{
+  va_list args;
+  int n;
+
+  va_start (args, fmt);
+  n = __wrap_vasprintf (ret, fmt, args);
+  va_end (args);
+  return n;
+}
+
+char *
+__wrap_getcwd (char *buf, size_t size)
+{
+  return must_fail () ? NULL : __real_getcwd (buf, size);
+}
+
+void *
+__wrap_malloc (size_t size)
+{
+  return must_fail () ? NULL : __real_malloc (size);
+}
+
 #define KIB UINT64_C (1024)
 #define MIB (UINT64_C (1024) * KIB)
 #define GIB (UINT64_C (1024) * MIB)
@@ -536,6 +605,54 @@ TEST (a_message_is_one_line_whatever_the_value)
   free (huge);
 }
 
+TEST (without_memory_nothing_is_lost_but_the_message)
+{
+  static const char *const lines[][4] = {
+    { "uri=nbds+unix://me@/x?socket=s&tls-psk-file=keys", "cache-size=8T", "cache-stats=stats" },
+    { "uri=nbd://host/x", "cache=fast" },
+    { "socket=s", "export=e", "cach=x" },
+    { "hostname=h", "tls-certificates=pki", "tls-psk=keys" },
+    { "uri=nbd://me@host/" },
+  };
+
+  for (size_t l = 0; l < PC_ARRAY_SIZE (lines); l++) {
+    int n, err = ENOMEM;
+
+    for (n = 0; n < 100; n++) {
+      struct options o;
+      char *why = NULL;
+
+      options_init (&o);
+      o.ram = 1;                /* a warning takes memory, too */
+      err = 0;
+      allocations = 0;
+      for (size_t i = 0; i < 4 && lines[l][i] != NULL && err == 0; i++) {
+        char name[20];
+        const char *equals = strchr (lines[l][i], '=');
+
+        snprintf (name, sizeof name, "%.*s", (int) (equals - lines[l][i]), lines[l][i]);
+        fail_at = n;
+        err = options_set (&o, name, equals + 1, &why);
+        fail_at = -1;
+      }
+      if (err == 0) {
+        fail_at = n;
+        err = options_complete (&o, &why);
+        fail_at = -1;
+      }
+      /* ENOMEM has no line; a line is EINVAL's, though it may be about memory. */
+      assert_true (err == 0 || err == EINVAL || err == ENOMEM);
+      assert_true ((why != NULL) == (err == EINVAL));
+      free (why);
+      options_release (&o);
+      if (allocations <= n)
+        break;
+      assert_int_not_equal (err, 0);
+    }
+    assert_in_range (n, 3, 99);
+  }
+}
+
 int
 main (void)
 {
@@ -557,6 +674,7 @@ main (void)
     cmocka_unit_test (sizes_are_checked_against_each_other),
     cmocka_unit_test (more_cache_than_memory_is_worth_a_warning),
     cmocka_unit_test (a_message_is_one_line_whatever_the_value),
+    cmocka_unit_test (without_memory_nothing_is_lost_but_the_message),
   };
 
   return cmocka_run_group_tests (tests, make_folder, remove_folder);

@@ -1,0 +1,229 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# plugin-effects.sh - what each parameter does, as far as a client or the origin sees it.
+
+. tests/functions.sh
+. "$srcdir/tests/model-functions.sh"
+
+requires_plugin
+cd "$tmp"                       # relative paths are relative to this
+start_client
+mkdir "$durable"
+start_origin size=16M exports=a,b default=a fua=native
+
+# cache SOCKET ARG...: over the origin's socket, however it is named.
+with () {
+  start_nbdkit cache "$plugin" "$@"
+}
+
+done_with () {
+  stop_nbdkit cache || fail "the cache ended with $?"
+}
+
+# The origin, named in every way; export a and b differ.
+client "
+for name in 'a', 'b':
+    o = connect('$origin_sock', name)
+    o.pwrite(name.encode() * 4096, 0)
+    o.flush()
+    o.shutdown()
+def first(path, name=''):
+    h = connect(path, name)
+    b = bytes(h.pread(4096, 0))
+    h.shutdown()
+    assert len(set(b)) == 1
+    return chr(b[0])
+"
+for words in "socket=origin.sock export=b" \
+             "nbd+unix:///b?socket=origin.sock" \
+             "uri=nbd+unix:///b?socket=$origin_sock"; do
+  # shellcheck disable=SC2086
+  with $words
+  client "assert first('$cache_sock') == 'b'"
+  client "assert first('$cache_sock', 'whatever') == 'b'"
+  done_with
+done
+with socket=origin.sock
+client "assert first('$cache_sock') == 'a'"
+done_with
+
+# dynamic-export: the client's name counts, "" is what the origin makes of it, and an
+# export that is not there is refused to the one who asks for it.
+with socket=origin.sock dynamic-export=true
+client "
+assert first('$cache_sock', 'b') == 'b'
+assert first('$cache_sock', 'a') == 'a'
+assert first('$cache_sock', '') == 'a'
+assert errno_of(connect, '$cache_sock', 'c')
+assert first('$cache_sock', 'b') == 'b'
+h = nbd.NBD()
+h.set_opt_mode(True)
+h.connect_unix('$cache_sock')
+names = []
+h.opt_list(lambda name, description: names.append(name))
+h.opt_abort()
+assert sorted(n for n in names if n) == ['a', 'b'], names
+"
+done_with
+
+# cache=: who has a write when it is acknowledged, and when it is flushed.
+tag=0
+for mode in writeback writethrough unsafe none; do
+  tag=$((tag + 1))
+  origin sync
+  origin clearlog
+  with socket=origin.sock cache=$mode cache-dirty-expire=1000
+  client "
+h = connect('$cache_sock')
+h.pwrite(pattern($tag, 4096), 8192)
+o = connect('$origin_sock', 'a')
+there = bytes(o.pread(4096, 8192)) == pattern($tag, 4096)
+assert there == ('$mode' in ('writethrough', 'none')), 'after the write: %s' % there
+h.flush()
+there = bytes(o.pread(4096, 8192)) == pattern($tag, 4096)
+assert there == ('$mode' != 'unsafe'), 'after the flush: %s' % there
+"
+  flushed=$(origin_stat flush_done)
+  case $mode in
+    unsafe) ;;
+    *) [ "$flushed" -gt 0 ] || fail "cache=$mode: a flush did not reach the origin" ;;
+  esac
+  client "h.pwrite(pattern($tag, 512), 12288, nbd.CMD_FLAG_FUA) if h.can_fua() else 0
+assert '$mode' == 'unsafe' or not h.can_fua() or bytes(o.pread(512, 12288)) == pattern($tag, 512)
+h.shutdown()"
+  done_with
+  client "assert bytes(o.pread(4096, 8192)) == pattern($tag, 4096), 'after the end'
+o.shutdown()"
+done
+
+# cache-dirty-expire: without any flush, in time.
+with socket=origin.sock cache-dirty-expire=0.05
+client "
+h = connect('$cache_sock')
+h.pwrite(pattern(77, 4096), 16384)
+o = connect('$origin_sock', 'a')
+end = time.monotonic() + 10
+while bytes(o.pread(4096, 16384)) != pattern(77, 4096):
+    assert time.monotonic() < end, 'not written back'
+    h.poll(10)
+h.shutdown()
+o.shutdown()
+"
+done_with
+
+# cache-readahead=off: the origin is asked for what was asked for; the default asks for more.
+for readahead in off 1M; do
+  origin clearlog
+  with socket=origin.sock cache-readahead=$readahead
+  client "
+h = connect('$cache_sock')
+for i in range(16):
+    h.pread(65536, (i + 32) * 65536)
+h.shutdown()
+"
+  done_with
+  bytes=$(origin_stat read_bytes)
+  case $readahead in
+    off) [ "$bytes" -eq 1048576 ] || fail "read-ahead is off, and $bytes bytes were read" ;;
+    *) [ "$bytes" -gt 1048576 ] || fail "read-ahead is on, and $bytes bytes were read" ;;
+  esac
+done
+
+# cache-size: what was read is served again from memory if it fits, and not if it does not.
+for size in 2M 64M; do
+  with socket=origin.sock cache-size=$size cache-readahead=off
+  client "
+h = connect('$cache_sock')
+def all():
+    for i in range(64):
+        h.pread(131072, 131072 * i)
+all()"
+  origin clearlog
+  client "all()
+h.shutdown()"
+  again=$(origin_stat read_bytes)
+  case $size in
+    2M) [ "$again" -gt 0 ] || fail "8 MiB were kept in a cache of 2 MiB" ;;
+    *) [ "$again" -eq 0 ] || fail "$again bytes were read twice into 64 MiB" ;;
+  esac
+  done_with
+done
+
+# cache-dirty-max, cache-dirty-background: never more than that is missing at the origin,
+# and below the second nothing is sent.
+with socket=origin.sock cache-size=16M cache-dirty-max=1M cache-dirty-background=512k \
+  cache-dirty-expire=1000
+origin clearlog
+client "
+h = connect('$cache_sock')
+for i in range(64):
+    h.pwrite(pattern(3, 4096), 4096 * i)
+"
+[ "$(origin_stat write_bytes)" -eq 0 ] || fail "written back below cache-dirty-background"
+client "
+for i in range(1024):
+    h.pwrite(pattern(4, 4096), 4096 * i)
+h.shutdown()
+"
+[ "$(origin_stat write_bytes)" -ge $((3 << 20)) ] ||
+  fail "only $(origin_stat write_bytes) of 4 MiB were written back over a bound of 1 MiB"
+done_with
+
+# connections: as many as said at most, where the origin allows several.
+# timeout, reconnect: an origin that is silent, one that is away.
+with socket=origin.sock reconnect=0 timeout=0.2
+client "
+h = connect('$cache_sock')
+h.pread(4096, 0)"
+kill_origin
+client "
+assert bytes(h.pread(4096, 0)), 'a hit needs no origin'
+began = time.monotonic()
+assert errno_of(h.pread, 4096, 1 * MIB) == 'EIO'
+assert time.monotonic() - began < 5 * $pc_slowness, 'reconnect=0 waited'
+h.shutdown()
+"
+restart_origin
+done_with
+
+with socket=origin.sock reconnect=60
+client "h = connect('$cache_sock')"
+kill_origin
+restart_origin
+client "
+assert len(h.pread(4096, 2 * MIB)) == 4096
+h.shutdown()
+"
+done_with
+
+with socket=origin.sock timeout=0.1 reconnect=0.1
+origin close read
+client "
+h = connect('$cache_sock')
+assert errno_of(h.pread, 4096, 3 * MIB) == 'EIO', 'a silent origin'
+h.shutdown()
+"
+origin open read
+done_with
+
+# cache-stats: at the end at least, one number a line; - is standard error.
+with socket=origin.sock cache-stats=stats
+client "h = connect('$cache_sock')
+h.pread(4096, 0)
+h.pread(4096, 0)
+h.shutdown()"
+done_with
+grep -E -q '^[^=]*\.hits=[0-9]+$' stats || { cat stats; fail "no hits in cache-stats"; }
+! grep -E -v '^[^=]+\.[a-z_]+=[0-9]+$' stats || fail "not a counter"
+for name in hits misses joined fills fill_bytes readahead_bytes readahead_wasted evicted \
+            dirty_bytes writing_bytes unstable_bytes writeback_bytes writeback_errors \
+            origin_reads origin_writes origin_flushes reconnects throttled_ms frames \
+            metadata_bytes; do
+  grep -q "\.$name=" stats || fail "cache-stats lacks $name"
+done
+with socket=origin.sock cache-stats=-
+client "h = connect('$cache_sock')
+h.shutdown()"
+done_with
+grep -E -q '\.hits=[0-9]+$' "$cache_log" || fail "cache-stats=-: nothing on standard error"

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# plugin-examples.sh - every command of the manual's EXAMPLES, as it is printed there but for
+# the places: servers on the network become servers on loopback, /run and /etc/pki our own.
+
+. tests/functions.sh
+. "$srcdir/tests/model-functions.sh"
+
+requires_plugin
+requires_command psktool
+mkdir "$tmp/run" "$durable"
+
+psktool -u client -p "$tmp/keys.psk" > /dev/null 2>&1
+# Servers in the background are no children of ours: when they have ended their number
+# may be somebody else's, and whoever has to reap them may take a second.
+kill_if_ours () {
+  ! grep -q -s -F "$tmp" "/proc/$1/cmdline" || kill -KILL "$1"
+}
+has_ended () {
+  [ ! -e "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status" 2> /dev/null
+}
+free_port () {
+  "$PYTHON3" -c 'import socket
+s = socket.socket()
+s.bind(("localhost", 0))
+print(s.getsockname()[1])'
+}
+port=$(free_port)
+tls_port=$(free_port)
+
+# One disk behind three doors; the doors are nbdkit's nbd plugin.
+start_origin size=2M exports=disk,other default=disk
+ln -s "$origin_sock" "$tmp/run/origin.sock"
+nbdsh -c "
+h.set_export_name('disk')
+h.connect_unix('$origin_sock')
+h.pwrite(b'disk' * 4096, 0)
+h.flush()
+h.shutdown()"
+start_door () {
+  local name=$1
+
+  shift
+  "$NBDKIT" -f --exit-with-parent -P "$tmp/$name.pid" -i localhost "$@" nbd \
+    socket="$origin_sock" dynamic-export=true > "$tmp/$name.log" 2>&1 < /dev/null &
+  cleanup_fn kill $!
+  wait_until 10 test -s "$tmp/$name.pid" || { cat "$tmp/$name.log"; fail "no door $name"; }
+}
+start_door tcp -p "$port"
+start_door tls -p "$tls_port" --tls=require --tls-psk="$tmp/keys.psk"
+
+# The commands, one a line.
+sed -n '/^=head1 EXAMPLES/,/^=head1 PARAMETERS/p' "$srcdir/plugin/nbdkit-pagecache-plugin.pod" |
+  sed -n -e ':more' -e '/^ .*\\$/ { N; s/ *\\\n */ /; b more' -e '}' -e 's/^ \(nbdkit .*\)/\1/p' \
+  > "$tmp/commands"
+[ "$(wc -l < "$tmp/commands")" -ge 7 ] || { cat "$tmp/commands"; fail "too few examples"; }
+
+while read -r command; do
+  case $SANITIZERS/$command in
+    *thread*/*--run*) continue ;;       # no shell with that checker preloaded
+  esac
+  echo "--- $command"
+  here=$(sed -e "s|^nbdkit |$launch $NBDKIT -P $tmp/run/pid |" -e "s| pagecache | $plugin |" \
+    -e "s|//server\.example/|//localhost:$port/|" \
+    -e "s|=server\.example|=localhost port=$port|" \
+    -e "s|@server\.example/|@localhost:$tls_port/|" \
+    -e "s|/run/|$tmp/run/|g; s|/etc/pki/|$tmp/|; s|$tmp$tmp|$tmp|g" \
+    -e "s|'nbdinfo|'env -u LD_PRELOAD nbdinfo|" <<< "$command")
+  rm -f "$tmp/run/pid" "$tmp/run/pagecache.sock"
+  bash -c "$here" > "$tmp/out" 2>&1 < /dev/null || { cat "$tmp/out"; fail "$here"; }
+  case $command in
+    *--run*)
+      grep -q 'export-size: 2097152' "$tmp/out" || { cat "$tmp/out"; fail "$command"; }
+      continue ;;
+  esac
+  wait_until 10 test -s "$tmp/run/pid" || fail "$command: no pid file"
+  pid=$(cat "$tmp/run/pid")
+  cleanup_fn kill_if_ours "$pid"
+  nbdsh -c "
+h.set_export_name('disk')
+h.connect_unix('$tmp/run/pagecache.sock')
+assert h.get_size() == 2 << 20
+assert h.pread(16384, 0) == b'disk' * 4096
+h.shutdown()" || fail "$command: a client"
+  kill "$pid"
+  wait_until 20 has_ended "$pid" || fail "$command: does not end"
+done < "$tmp/commands"

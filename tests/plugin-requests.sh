@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# plugin-requests.sh - requests that no library sends: tests/raw-client.py against every
+# mode, and what the server is like afterwards.
+
+. tests/functions.sh
+. "$srcdir/tests/model-functions.sh"
+
+requires_plugin
+start_origin size=8M
+for mode in writeback writethrough unsafe none; do
+  for dynamic in false true; do
+    [ $dynamic = false ] || [ $mode = writeback ] || continue
+    start_cache cache=$mode dynamic-export=$dynamic cache-size=2M
+    timeout 60 "$PYTHON3" "$srcdir/tests/raw-client.py" "$cache_sock" 8388608 ||
+      fail "cache=$mode dynamic-export=$dynamic"
+    # The log is not the client's to fill.
+    lines=$(wc -l < "$cache_log")
+    [ "$lines" -lt 2000 ] || fail "$lines lines in the log"
+    stop_nbdkit cache || fail "cache=$mode: the server ended with $?"
+    : > "$cache_log"
+  done
+done
