@@ -60,12 +60,13 @@ struct origin_mem {
   bool closed[NR_CMD];          /* doors */
   bool away;
   bool losing;                  /* lost() is being told; everything is held */
+  unsigned answering;           /* done() calls under way, of any thread */
   uint32_t carrier;             /* the connection of now */
   struct fault fault[NR_CMD];
   struct origin_mem_log *log;
   size_t nlog, max_log;
   int64_t log_base;             /* a request's number is log_base + its index */
-  pthread_cond_t arrived;       /* nheld grew */
+  pthread_cond_t arrived;       /* nheld grew, or answering became 0 */
 };
 
 static const struct origin_ops ops;
@@ -248,7 +249,7 @@ tell_extents (struct origin_mem *m, struct origin_req *req)
   }
 }
 
-/* req is out of every list and belongs to the caller after this. */
+/* req is out of every list and belongs to the caller after this.  m->answering counts it already. */
 static void
 answer (struct origin_mem *m, struct origin_req *req, int err)
 {
@@ -256,6 +257,10 @@ answer (struct origin_mem *m, struct origin_req *req, int err)
     tell_extents (m, req);
   lock_assert_none_held ();
   req->done (req, err);
+  lock_take (&m->lock);
+  if (--m->answering == 0)
+    pthread_cond_broadcast (&m->arrived);
+  lock_drop (&m->lock);
 }
 
 static bool
@@ -319,6 +324,7 @@ mem_submit (struct origin *o, struct origin_req *req)
   }
   err = carry_out_locked (m, req, 0);
   log_answer_locked (m, req, err);
+  m->answering++;
   lock_drop (&m->lock);
   answer (m, req, err);
 }
@@ -353,6 +359,7 @@ let_out (struct origin_mem *m)
     unhold_locked (m, req);
     err = carry_out_locked (m, req, 0);
     log_answer_locked (m, req, err);
+    m->answering++;
     lock_drop (&m->lock);
     answer (m, req, err);
   }
@@ -398,6 +405,10 @@ mem_close (struct origin *o)
   struct origin_mem *m = origin_mem_of (o);
 
   assert (list_is_empty (&m->held));    /* (3) */
+  lock_take (&m->lock);
+  while (m->answering > 0)
+    pthread_cond_wait (&m->arrived, &m->lock.mutex);
+  lock_drop (&m->lock);
   pthread_cond_destroy (&m->arrived);
   lock_release (&m->lock);
   free (m->log);
@@ -549,6 +560,7 @@ origin_mem_release_nth (struct origin *o, size_t i, int err)
   unhold_locked (m, req);
   err = carry_out_locked (m, req, err);
   log_answer_locked (m, req, err);
+  m->answering++;
   lock_drop (&m->lock);
   answer (m, req, err);
   return 0;
@@ -576,6 +588,11 @@ origin_mem_lose (struct origin *o, bool apply, bool forget)
   lock_take (&m->lock);
   assert (!m->losing);
   m->losing = true;
+  /* News of a connection come in order with its answers (origin.h): those that other threads are giving just now come
+   * first.
+   */
+  while (m->answering > 0)
+    pthread_cond_wait (&m->arrived, &m->lock.mutex);
   list_for_each_safe (node, next, &m->held) {
     struct origin_req *req = list_entry (node, struct origin_req, node);
 
@@ -588,6 +605,7 @@ origin_mem_lose (struct origin *o, bool apply, bool forget)
       apply_locked (m, req);
     log_answer_locked (m, req, ENOTCONN);
     list_push_back (&dead, &req->node);
+    m->answering++;
   }
   m->nunsynced = 0;
   if (forget)

@@ -3,7 +3,7 @@
  * origin-mem - an origin in memory for tests: doors, delays, errors, a log.
  *
  * It keeps a volatile and a durable image apart; a flush copies what its carrier
- * wrote; origin_mem_crash() forgets the rest and begins a new connection.  Without doors a
+ * wrote; origin_mem_lose() ends the connection and may forget the rest.  Without doors a
  * request is answered inside submit.  A request that is held (door closed, or
  * everything deferred) waits until it is released by hand: tests and the simulator
  * decide the order.
@@ -55,7 +55,8 @@ extern void origin_mem_fail (struct origin *, enum origin_cmd, int err, unsigned
 
 /* The connection is lost: held requests that are write-like answer ENOTCONN (carried
  * out or not as `apply` says), reads stay held; the volatile image becomes the
- * durable one if `forget`; a new carrier number begins.
+ * durable one if `forget`; a new carrier number begins.  Answers that other threads are
+ * giving are waited for, so not from done().
  */
 extern void origin_mem_lose (struct origin *, bool apply, bool forget);
 

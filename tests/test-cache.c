@@ -25,6 +25,8 @@
 #define NTHREADS 8
 
 struct world {
+  pthread_mutex_t losing;       /* one connection is lost at a time */
+  bool losses;
   struct origin_info info;
   struct origin *last;          /* the origin opened last */
   unsigned opens;
@@ -98,6 +100,7 @@ start (struct world *w, void (*tune) (struct pagecache_options *))
 
 struct worker {
   pthread_t thread;
+  struct world *world;
   struct pagecache *pc;
   unsigned me, ops;
   uint64_t rng;
@@ -139,6 +142,12 @@ one_op (struct worker *w, struct pagecache_file *f, uint8_t *buf)
     memset (w->model + off, 0, len);
     return pagecache_zero (f, len, off, PAGECACHE_MAY_TRIM);
   default:
+    if (w->world->losses && rnd (w) % 4 == 0) {
+      pthread_mutex_lock (&w->world->losing);
+      origin_mem_lose (w->world->last, rnd (w) & 1, rnd (w) & 1);
+      pthread_mutex_unlock (&w->world->losing);
+      return 0;
+    }
     return rnd (w) % 4 ? pagecache_prefetch (f, len, off) : pagecache_flush (f);
   }
 }
@@ -166,9 +175,9 @@ work (void *arg)
 }
 
 static void
-threads_agree (void (*tune) (struct pagecache_options *), unsigned ops)
+threads_agree (void (*tune) (struct pagecache_options *), unsigned ops, bool losses)
 {
-  struct world world = { 0 };
+  struct world world = { .losing = PTHREAD_MUTEX_INITIALIZER, .losses = losses };
   struct pagecache *pc = start (&world, tune);
   struct worker w[NTHREADS];
   const char *seed = getenv ("PC_SEED");
@@ -178,7 +187,7 @@ threads_agree (void (*tune) (struct pagecache_options *), unsigned ops)
 
   printf ("PC_SEED=%llu\n", (unsigned long long) base);
   for (i = 0; i < NTHREADS; i++) {
-    w[i] = (struct worker) { .pc = pc, .me = i, .ops = ops, .rng = base * 1000003 + i * 7919 + 1 };
+    w[i] = (struct worker) { .pc = pc, .world = &world, .me = i, .ops = ops, .rng = base * 1000003 + i * 7919 + 1 };
     w[i].model = calloc (1, SIZE);
     assert_int_equal (pthread_create (&w[i].thread, NULL, work, &w[i]), 0);
   }
@@ -199,7 +208,7 @@ threads_agree (void (*tune) (struct pagecache_options *), unsigned ops)
 
 TEST (eight_threads_read_what_they_wrote_and_all_of_it_is_durable)
 {
-  threads_agree (NULL, 1500);
+  threads_agree (NULL, 1500, false);
 }
 
 static void
@@ -210,7 +219,7 @@ tune_writethrough (struct pagecache_options *o)
 
 TEST (the_same_written_through)
 {
-  threads_agree (tune_writethrough, 600);
+  threads_agree (tune_writethrough, 600, false);
 }
 
 static void
@@ -223,7 +232,24 @@ tune_tiny (struct pagecache_options *o)
 
 TEST (the_same_in_the_smallest_cache)
 {
-  threads_agree (tune_tiny, 800);
+  threads_agree (tune_tiny, 800, false);
+}
+
+TEST (the_same_while_connections_are_lost)
+{
+  threads_agree (tune_tiny, 800, true);
+}
+
+static void
+tune_writethrough_tiny (struct pagecache_options *o)
+{
+  tune_tiny (o);
+  tune_writethrough (o);
+}
+
+TEST (the_same_written_through_while_connections_are_lost)
+{
+  threads_agree (tune_writethrough_tiny, 400, true);
 }
 
 /*----------------------------------------------------------------------*/
@@ -284,6 +310,8 @@ main (void)
     cmocka_unit_test (eight_threads_read_what_they_wrote_and_all_of_it_is_durable),
     cmocka_unit_test (the_same_written_through),
     cmocka_unit_test (the_same_in_the_smallest_cache),
+    cmocka_unit_test (the_same_while_connections_are_lost),
+    cmocka_unit_test (the_same_written_through_while_connections_are_lost),
     cmocka_unit_test (a_name_that_fails_leaves_nothing),
     cmocka_unit_test (two_names_of_one_canonical_export_share_an_inode),
     cmocka_unit_test (a_read_only_file_sends_nothing),

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -262,6 +263,69 @@ TEST (a_lost_connection_answers_writes_enotconn_whatever_became_of_them)
   lose (true, true, 0, 0);
 }
 
+/* An answer of one thread that is still being given when another loses the connection. */
+struct slow_answer {
+  struct origin_req req;
+  struct ask probe;
+  struct origin *o;
+  pthread_t loser;
+  uint32_t carrier;
+  atomic_bool given;            /* the answer has been taken in */
+  atomic_bool too_early;
+};
+
+static void
+on_lost_during (void *arg, uint32_t carrier)
+{
+  struct slow_answer *s = arg;
+
+  assert_int_equal (carrier, s->carrier);
+  if (!atomic_load (&s->given))
+    atomic_store (&s->too_early, true);
+}
+
+static void *
+lose_it (void *arg)
+{
+  origin_mem_lose (arg, false, false);
+  return NULL;
+}
+
+/* Ends once the loss has begun, which is when an open door lets nothing through. */
+static void
+slow_done (struct origin_req *req, int err)
+{
+  struct slow_answer *s = container_of (req, struct slow_answer, req);
+  static char buf[512];
+  unsigned i;
+
+  assert_int_equal (err, 0);
+  s->carrier = req->carrier;
+  assert_int_equal (pthread_create (&s->loser, NULL, lose_it, s->o), 0);
+  do
+    ask (s->o, &s->probe, ORIGIN_READ, 0, 512, buf);
+  while (s->probe.err == 0 && !atomic_load (&s->too_early));
+  for (i = 0; i < 1000; i++)
+    sched_yield ();
+  atomic_store (&s->given, true);
+}
+
+TEST (a_loss_is_told_after_the_answers_that_are_being_given)
+{
+  struct origin *o = make ();
+  char buf[512] = { 1 };
+  struct slow_answer s = { .o = o };
+  struct origin_events events = { .lost = on_lost_during, .arg = &s };
+
+  origin_set_events (o, &events);
+  s.req = (struct origin_req) { .cmd = ORIGIN_WRITE, .len = 512, .buf = buf, .done = slow_done };
+  origin_submit (o, &s.req);
+  pthread_join (s.loser, NULL);
+  assert_false (atomic_load (&s.too_early));
+  assert_int_equal (s.probe.err, 0);         /* let out when the loss had been told */
+  origin_close (o);
+}
+
 TEST (while_the_origin_is_away_everything_waits)
 {
   struct origin *o = make ();
@@ -454,6 +518,7 @@ main (void)
     cmocka_unit_test (planned_failures_hit_the_requests_they_were_planned_for),
     cmocka_unit_test (a_command_that_the_origin_lacks_is_refused),
     cmocka_unit_test (a_lost_connection_answers_writes_enotconn_whatever_became_of_them),
+    cmocka_unit_test (a_loss_is_told_after_the_answers_that_are_being_given),
     cmocka_unit_test (while_the_origin_is_away_everything_waits),
     cmocka_unit_test (block_status_covers_the_request_in_order),
     cmocka_unit_test (the_blocking_call_waits_for_an_answer_from_another_thread),
