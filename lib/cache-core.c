@@ -286,6 +286,7 @@ cache_create (const struct pagecache_options *opt, const struct cache_factory *f
               struct pagecache **ret)
 {
   struct pagecache *pc = calloc (1, sizeof *pc);
+  pthread_condattr_t attr;
   int err;
 
   if (!pc)
@@ -296,7 +297,10 @@ cache_create (const struct pagecache_options *opt, const struct cache_factory *f
   pc->clock = clock ? clock : &pc->real_clock;
   log_init (&pc->log, opt->log, opt->log_arg, pc->clock);
   lock_init (&pc->table, RANK_TABLE);
-  pthread_cond_init (&pc->changed, NULL);
+  pthread_condattr_init (&attr);
+  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
+  pthread_cond_init (&pc->changed, &attr);
+  pthread_condattr_destroy (&attr);
   list_init (&pc->exports);
   if (opt->stats_file && !(pc->opt.stats_file = strdup (opt->stats_file))) {
     err = ENOMEM;
@@ -521,6 +525,31 @@ report_why (struct pagecache *pc, const char *name, char *why)
   free (why);
 }
 
+/* Others may hold all the memory at the moment, as dirty pages and as frames for what they are about to do.  Opening
+ * waits for it, as reading and writing do (op_may_wait), and is counted as who waits, so that write-back makes haste.
+ * Looked for every 10 ms, for at most a minute.
+ */
+static int
+make_inode (struct export *ex)
+{
+  struct pagecache *pc = ex->pc;
+  uint64_t give_up_at_ns = clock_now (&pc->real_clock) + 60 * NSEC_PER_SEC, at_ns;
+  int err;
+
+  atomic_fetch_add (&pc->env.nmem_waiters, 1);
+  while ((err = inode_create (&pc->env, ex->origin, ex->id, ex->origin->name, &ex->ino)) == ENOMEM
+         && (at_ns = clock_now (&pc->real_clock) + 10 * NSEC_PER_MSEC) < give_up_at_ns) {
+    struct timespec at = { .tv_sec = at_ns / NSEC_PER_SEC, .tv_nsec = at_ns % NSEC_PER_SEC };
+
+    hook_starved (pc);
+    lock_take (&pc->table);
+    pthread_cond_timedwait (&pc->changed, &pc->table.mutex, &at);
+    lock_drop (&pc->table);
+  }
+  atomic_fetch_sub (&pc->env.nmem_waiters, 1);
+  return err;
+}
+
 /* Open the origin and make the inode; ex is OPENING and ours.  The table is not held. */
 static int
 open_export (struct export *ex, const char *asked, char **canonical)
@@ -537,7 +566,7 @@ open_export (struct export *ex, const char *asked, char **canonical)
   fill_info (pc, ex->origin, true, &ex->info);
   if (!ex->origin->info.can_flush)
     log_warning (&pc->log, "%s: the origin has no flush: a flush only says that it accepted every byte", ex->origin->name);
-  err = inode_create (&pc->env, ex->origin, ex->id, ex->origin->name, &ex->ino);
+  err = make_inode (ex);
   if (err)
     origin_close (ex->origin);
   return err;

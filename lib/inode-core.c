@@ -191,16 +191,30 @@ inode_env_wake_memory (struct inode_env *env)
   lock_drop (&env->mem_lock);
 }
 
+#define STARVED_NS (60 * NSEC_PER_SEC)
+
 /* Is it worth waiting after err?  EAGAIN: no frame; ENOMEM: none for metadata, which frames make room for as
  * they are cleaned.  Not for ever: memory that the system itself refuses does not come back by write-back.  And not while
  * nothing can be cleaned (D15).
+ *
+ * Counted in time and since the op last came further, not in attempts: a busy cache wakes whoever waits thousands of
+ * times a second.
  */
 bool
 op_may_wait (struct inode_op *op, int err)
 {
+  uint64_t now;
+
   if ((err != EAGAIN && err != ENOMEM) || atomic_load (&op->ino->wb_err))
     return false;
-  return err == EAGAIN || op->starved++ < 3000;       /* a minute */
+  if (err == EAGAIN)
+    return true;
+  now = clock_now (op->ino->env->clock);
+  if (op->starved_at_ns == 0 || op->starved_pos != op->pos) {
+    op->starved_at_ns = now ? now : 1;
+    op->starved_pos = op->pos;
+  }
+  return now - op->starved_at_ns < STARVED_NS;
 }
 
 /* op found no frame, or no buffer.  It is woken when something came free since it last ran; it also looks again by itself
@@ -532,7 +546,8 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
   op->stage = 0;
   op->pos = r.start;
   op->delay_until_ns = 0;
-  op->min_frames = op->starved = op->mem_seen = 0;
+  op->min_frames = op->max_frames = op->mem_seen = 0;
+  op->starved_at_ns = op->starved_pos = 0;
   op->missed = op->joined = op->used_ahead = op->told = false;
   list_node_init (&op->node);
   op->on = NULL;

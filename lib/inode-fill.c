@@ -498,18 +498,51 @@ fill_new (struct inode *ino, const uint32_t *frames, unsigned n, void *bounce, b
   return f;
 }
 
+/* A fill with frames for up to `want` pages and a buffer.  EAGAIN: not one unit's frames, or no buffer; ENOMEM. */
+static int
+fill_equip (struct inode *ino, unsigned want, struct fill **ret)
+{
+  struct inode_env *env = ino->env;
+  uint32_t frames[STRIPE_PAGES];
+  unsigned n, unit = (unsigned) (ino->unit >> PAGE_SHIFT);
+  void *bounce;
+  bool heap;
+
+  for (;;) {
+    n = env_alloc_frames (env, want, frames);
+    if (n < want) {
+      unsigned whole = n / unit * unit;
+
+      /* The frames wake nobody who waits for as many: two would wake each other for ever. */
+      memfile_put_many (env->mf, frames + whole, n - whole);
+      if (whole == 0)
+        return EAGAIN;
+      n = whole;
+    }
+    n = choose_buffer (ino, frames, n, &bounce, &heap);
+    if (n == 0)
+      return EAGAIN;
+    *ret = fill_new (ino, frames, n, bounce, heap);
+    if (*ret)
+      return 0;
+    /* The frames in our hand may be the very memory that is missing: with fewer.  They wake nobody, nor ourselves. */
+    free_buffer (env, bounce, heap, n);
+    memfile_put_many (env->mf, frames, n);
+    if (n <= unit)
+      return ENOMEM;
+    want = n / 2 < unit ? unit : n / 2 / unit * unit;
+  }
+}
+
 int
 fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, uint64_t *end)
 {
   struct inode_env *env = ino->env;
   struct stripe *st = inode_stripe (ino, r.start);
-  uint32_t frames[STRIPE_PAGES];
   struct range run, planned;
   struct fill *f, *in_way = NULL;
-  unsigned n, want, unit = (unsigned) (ino->unit >> PAGE_SHIFT);
-  void *bounce = NULL;
-  bool heap = false;
   enum plan what;
+  int err;
 
   /* Look without hurry: nothing is held while frames are found. */
   rwlock_take (&st->lock);
@@ -532,28 +565,11 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
     return 0;
   }
 
-  want = pages_of (run);
-  n = env_alloc_frames (env, want, frames);
-  if (n < want) {
-    unsigned whole = n / unit * unit;
-
-    /* The frames wake nobody who waits for as many: two would wake each other for ever. */
-    memfile_put_many (env->mf, frames + whole, n - whole);
-    if (whole == 0)
-      return EAGAIN;
-    n = whole;
-  }
-  n = choose_buffer (ino, frames, n, &bounce, &heap);
-  if (n == 0)
-    return EAGAIN;
-  if (run.end > run.start + ((uint64_t) n << PAGE_SHIFT))
-    run.end = run.start + ((uint64_t) n << PAGE_SHIFT);
-  f = fill_new (ino, frames, n, bounce, heap);
-  if (!f) {
-    free_buffer (env, bounce, heap, n);
-    env_free_frames (env, frames, n);
-    return ENOMEM;
-  }
+  err = fill_equip (ino, pages_of (run), &f);
+  if (err)
+    return err;
+  if (run.end > run.start + ((uint64_t) f->npages << PAGE_SHIFT))
+    run.end = run.start + ((uint64_t) f->npages << PAGE_SHIFT);
   f->ahead = ahead;
 
   rwlock_take (&st->lock);
@@ -568,12 +584,12 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
       fill_join (f, op);
     rwlock_drop (&st->lock);
     *end = planned.end;
-    fill_submit (f, bounce ? bounce : memfile_addr (env->mf, f->frames[0]));
+    fill_submit (f, f->bounce ? f->bounce : memfile_addr (env->mf, f->frames[0]));
     return 0;
   }
   rwlock_drop (&st->lock);
   /* Somebody was faster: look again with what is there now. */
-  free_buffer (env, bounce, heap, n);
+  free_buffer (env, f->bounce, f->heap, f->npages);
   fill_free (f);
   *end = r.start;
   return 0;

@@ -360,6 +360,32 @@ fill_frames (struct turn *t, unsigned npages)
   }
 }
 
+/* What the turn did not use goes back.  Where it was too little for us it wakes nobody, nor ourselves: two that wait
+ * would wake each other for ever.
+ */
+static void
+give_back (struct turn *t, int err)
+{
+  if (err)
+    memfile_put_many (t->ino->env->mf, t->frames + t->used, t->nframes - t->used);
+  else
+    env_free_frames (t->ino->env, t->frames + t->used, t->nframes - t->used);
+}
+
+/* ENOMEM for tree nodes while frames are in hand: they may be the very memory that the nodes want, and none but we can
+ * let them go.  True: try again with half of them.
+ */
+static bool
+with_fewer (struct inode_op *op, unsigned had)
+{
+  unsigned least = op->min_frames ? op->min_frames : 1;
+
+  if (had <= least)
+    return false;
+  op->max_frames = had / 2 > least ? had / 2 : least;
+  return true;
+}
+
 /* One turn: as much of one MiB as there are frames for.  EAGAIN: not one frame. */
 static int
 write_turn (struct inode_op *op)
@@ -376,6 +402,8 @@ write_turn (struct inode_op *op)
   npages = (unsigned) ((t.r.end - page_of (t.r.start) + PAGE_SIZE - 1) >> PAGE_SHIFT);
   counted = frames_wanted (&t);
   want = counted > op->min_frames ? counted : op->min_frames;
+  if (op->max_frames && want > op->max_frames)
+    want = op->max_frames > op->min_frames ? op->max_frames : op->min_frames;
   if (want)
     t.nframes = env_alloc_frames (env, want, t.frames);
   got = t.nframes;
@@ -399,13 +427,13 @@ write_turn (struct inode_op *op)
       err = 0;
     }
   }
-  else if (err == 0)
+  else if (err == 0) {
     op->min_frames = 0;
-  /* What was too little for us wakes nobody: two that wait would wake each other for ever. */
-  if (err == EAGAIN)
-    memfile_put_many (env->mf, t.frames + t.used, t.nframes - t.used);
-  else
-    env_free_frames (env, t.frames + t.used, t.nframes - t.used);
+    op->max_frames = 2 * op->max_frames < STRIPE_PAGES ? 2 * op->max_frames : 0;
+  }
+  give_back (&t, err);
+  if (err == ENOMEM && with_fewer (op, got))
+    err = 0;
   if (t.want_rest)
     inode_prefetch (ino, (struct range) { t.want_rest - 1, t.want_rest - 1 + PAGE_SIZE }, false);
   return err;

@@ -165,7 +165,9 @@ struct inode_op {
   unsigned stage;
   uint64_t pos;
   uint64_t delay_until_ns;
-  unsigned min_frames, starved, mem_seen;
+  unsigned min_frames, mem_seen;
+  unsigned max_frames;          /* write: no more a turn, for tree nodes want memory too; 0: any */
+  uint64_t starved_at_ns, starved_pos;  /* ENOMEM since then, without coming further than there; 0: not */
   bool missed, joined, used_ahead, told;
   struct list_node node;        /* mem_waiters, tokens or dirty_waiters */
   struct list *on;              /* which of them, under that list's lock */

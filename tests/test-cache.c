@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -285,6 +286,40 @@ TEST (two_names_of_one_canonical_export_share_an_inode)
   pagecache_free (pc);
 }
 
+static atomic_bool opened;
+
+static void *
+open_it (void *arg)
+{
+  struct worker *w = arg;
+  struct pagecache_file *f;
+
+  w->err = pagecache_open (w->pc, "late", false, &f);
+  if (w->err == 0)
+    pagecache_close (f);
+  atomic_store (&opened, true);
+  return NULL;
+}
+
+/* With 1 MiB for two exports the second could not be opened while the first one's pages were dirty. */
+TEST (an_export_that_is_opened_waits_for_memory)
+{
+  struct world world = { 0 };
+  struct worker w = { .pc = start (&world, NULL), .err = -1 };
+  struct inode_env *env = cache_env (w.pc);
+  uint64_t all = budget_free_bytes (env->budget);
+
+  assert_int_equal (budget_take (env->budget, BUDGET_FIXED, all), 0);
+  pthread_create (&w.thread, NULL, open_it, &w);
+  while (atomic_load (&env->nmem_waiters) == 0 && !atomic_load (&opened))
+    sched_yield ();
+  budget_give (env->budget, BUDGET_FIXED, all);
+  pthread_join (w.thread, NULL);
+  assert_int_equal (w.err, 0);
+  assert_int_equal (atomic_load (&env->nmem_waiters), 0);
+  pagecache_free (w.pc);
+}
+
 TEST (a_read_only_file_sends_nothing)
 {
   struct world world = { 0 };
@@ -314,6 +349,7 @@ main (void)
     cmocka_unit_test (the_same_written_through_while_connections_are_lost),
     cmocka_unit_test (a_name_that_fails_leaves_nothing),
     cmocka_unit_test (two_names_of_one_canonical_export_share_an_inode),
+    cmocka_unit_test (an_export_that_is_opened_waits_for_memory),
     cmocka_unit_test (a_read_only_file_sends_nothing),
   };
 

@@ -280,7 +280,7 @@ assert_orig (const uint8_t *buf, uint64_t off, size_t len)
     assert_int_equal (buf[i], orig (off + i));
 }
 
-static uint8_t ones[64 * K], twos[64 * K], buf[SIZE], bufs[16][PAGE];
+static uint8_t ones[256 * K], twos[64 * K], buf[SIZE], bufs[16][PAGE];
 
 /*----------------------------------------------------------------------*/
 /* Fills. */
@@ -1217,6 +1217,85 @@ TEST (requests_larger_than_the_cache_go_in_slices)
   tear_down (&b);
 }
 
+/* Leave room for that many frames, and for nothing else. */
+static uint64_t
+take_the_rest (struct bed *b, unsigned nframes)
+{
+  uint64_t rest = budget_free_bytes (&b->w.budget) - (uint64_t) nframes * PAGE;
+
+  assert_int_equal (budget_take (&b->w.budget, BUDGET_FIXED, rest), 0);
+  return rest;
+}
+
+/* Two exports with 1 MiB between them answered ENOMEM: a write held all the memory there was as frames, found none for
+ * tree nodes, gave the frames back, was woken by that, and so on, thousands of times a second until it had waited enough.
+ */
+TEST (a_write_that_could_take_every_frame_leaves_room_for_its_nodes)
+{
+  struct world_options o = { .nframes = 64, .dirty_max = 64 * PAGE };
+  struct bed b;
+  struct task *t;
+  uint64_t rest;
+  unsigned i;
+
+  set_up_with (&b, world_info (SIZE), o);
+  rest = take_the_rest (&b, 64);
+  t = wr (&b, ones, 512 * K, 64 * PAGE, 0);
+  for (i = 0; i < 10 && !t->done; i++) {
+    world_turn (&b.w, NULL, false);
+    clock_fake_advance (&b.w.clock, 20 * NSEC_PER_MSEC);
+    t->woken = true;
+    pump (&b);
+  }
+  assert_ok (t);
+  assert_ok (rd (&b, buf, 512 * K, 64 * PAGE));
+  assert_is (buf, 1, 64 * PAGE);
+  budget_give (&b.w.budget, BUDGET_FIXED, rest);
+  tear_down (&b);
+}
+
+TEST (a_read_that_could_take_every_frame_leaves_room_for_its_nodes)
+{
+  struct world_options o = { .nframes = 64 };
+  struct bed b;
+  uint64_t rest;
+
+  set_up_with (&b, world_info (SIZE), o);
+  rest = take_the_rest (&b, 64);
+  assert_ok (rd (&b, buf, 512 * K, 300 * K));
+  assert_orig (buf, 512 * K, 300 * K);
+  budget_give (&b.w.budget, BUDGET_FIXED, rest);
+  tear_down (&b);
+}
+
+/* Woken a hundred thousand times is not the same as having waited. */
+TEST (who_finds_no_memory_waits_a_minute_and_no_longer)
+{
+  struct bed b;
+  struct task *t;
+  uint64_t rest;
+  unsigned i;
+
+  set_up (&b);
+  rest = take_the_rest (&b, 1);
+  t = wr (&b, ones, 0, PAGE, 0);
+  assert_false (t->done);
+  for (i = 0; i < 100000; i++) {
+    t->woken = true;
+    pump (&b);
+  }
+  assert_false (t->done);
+  clock_fake_advance (&b.w.clock, 60 * NSEC_PER_SEC - 1);
+  t->woken = true;
+  pump (&b);
+  assert_false (t->done);
+  budget_give (&b.w.budget, BUDGET_FIXED, rest);
+  inode_env_wake_memory (&b.w.env);
+  pump (&b);
+  assert_ok (t);
+  tear_down (&b);
+}
+
 TEST (an_inode_goes_with_its_pages)
 {
   struct bed b;
@@ -1349,6 +1428,9 @@ main (void)
     cmocka_unit_test (ranges_are_checked_at_their_last_byte),
     cmocka_unit_test (an_empty_request_is_done_at_once),
     cmocka_unit_test (requests_larger_than_the_cache_go_in_slices),
+    cmocka_unit_test (a_write_that_could_take_every_frame_leaves_room_for_its_nodes),
+    cmocka_unit_test (a_read_that_could_take_every_frame_leaves_room_for_its_nodes),
+    cmocka_unit_test (who_finds_no_memory_waits_a_minute_and_no_longer),
     cmocka_unit_test (an_inode_goes_with_its_pages),
     cmocka_unit_test (every_allocation_may_fail),
   };
