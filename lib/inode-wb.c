@@ -350,8 +350,11 @@ note_failure_locked (struct inode *ino, struct wb *wb, int err)
     return;                     /* unknown: written again as soon as there is a connection */
   STAT_ADD (ino, writeback_errors, 1);
   atomic_store (&ino->wb_err, err);
-  back_off <<= ino->failures < 8 ? ino->failures : 8;
-  ino->failures++;
+  /* An origin that is away costs nothing to ask, and all waits for the moment when it is back (D15). */
+  if (err != ETIMEDOUT) {
+    back_off <<= ino->failures < 8 ? ino->failures : 8;
+    ino->failures++;
+  }
   ino->retry_at_ns = clock_now (ino->env->clock) + back_off;
   tokens_fail_locked (ino, wb, err == ETIMEDOUT || err == ECANCELED ? EIO : err);
   dirty_waiters_wake_locked (ino);

@@ -57,19 +57,21 @@ admit (struct inode_op *op)
   struct inode_env *env = ino->env;
   uint64_t len = range_len (op->range), delay = 0;
   struct throttle_load load = { .writers = 1 };
-  bool blocked;
+  bool blocked, hopeless;
   int err = 0;
 
   lock_take (&ino->sync);
   load.own = ino->charged;
   load.total = atomic_load_explicit (&env->dirty_total, memory_order_relaxed);
   blocked = throttle_must_block (&ino->throttle, &load, len);
-  if (op->on == &ino->dirty_waiters && (!blocked || ino->wb_err)) {
+  /* The next attempt to clean is near when the origin that was away is back. */
+  hopeless = ino->wb_err && (ino->wb_err != ETIMEDOUT || !origin_is_up (ino->origin));
+  if (op->on == &ino->dirty_waiters && (!blocked || hopeless)) {
     list_remove (&op->node);
     op->on = NULL;
     atomic_fetch_sub (&env->nblocked, 1);
   }
-  if (blocked && ino->wb_err) {
+  if (blocked && hopeless) {
     /* D15: nothing gets cleaned any more; what was accepted is kept. */
     err = EIO;
   }

@@ -61,3 +61,14 @@ EXTRA_DIST += %D%/raw-client.py
 
 TESTS += %D%/plugin-examples.sh
 dist_check_SCRIPTS += %D%/plugin-examples.sh
+
+TESTS += %D%/plugin-reconnect.sh
+dist_check_SCRIPTS += %D%/plugin-reconnect.sh
+
+TESTS += %D%/plugin-reconnect-changed.sh
+dist_check_SCRIPTS += %D%/plugin-reconnect-changed.sh
+
+TESTS += %D%/plugin-reconnect-kills.sh
+dist_check_SCRIPTS += %D%/plugin-reconnect-kills.sh
+SOAK_TESTS += %D%/plugin-reconnect-kills.sh
+EXTRA_DIST += %D%/reconnect-load.py
