@@ -277,6 +277,7 @@ make_env (struct pagecache *pc)
   env->starved = hook_starved;
   env->dirtied = hook_dirtied;
   env->hook_arg = pc;
+  cache_listen (env);
   pc->reclaim_hooks = (struct reclaim_hooks) { get_by_id, put_inode, pc };
   return inode_env_init (env);
 }
@@ -359,7 +360,7 @@ pagecache_start (struct pagecache *pc)
   pc->started = true;
   if (pc->opt.stats_file)
     evloop_post (pc->loop, &pc->work);
-  return 0;
+  return cache_begin_looking (pc);
 }
 
 /* Leave the table and free.  The table is held, and is let go meanwhile; ex is READY, without files. */
@@ -401,6 +402,7 @@ pagecache_free (struct pagecache *pc)
 {
   struct list_node *n;
 
+  cache_end_looking (pc);
   if (pc->opt.stats_file && pc->started)
     write_stats_file (pc);
   lock_take (&pc->table);
@@ -564,6 +566,8 @@ open_export (struct export *ex, const char *asked, char **canonical)
     return err;
   }
   fill_info (pc, ex->origin, true, &ex->info);
+  atomic_store (&ex->end, ex->info.size);
+  ex->configured = asked == NULL;
   if (!ex->origin->info.can_flush)
     log_warning (&pc->log, "%s: the origin has no flush: a flush only says that it accepted every byte", ex->origin->name);
   err = make_inode (ex);
@@ -626,7 +630,11 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
     ex = find_locked (pc, name);
     if (!ex)
       break;
-    if (ex->state == EXPORT_READY) {
+    if (ex->state == EXPORT_READY && !ex->looking) {
+      if (ex->files == 0 && cache_is_old_locked (ex)) {
+        destroy_export (ex);
+        continue;
+      }
       ex->files++;
       goto found;
     }
@@ -675,9 +683,18 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
   return 0;
 }
 
+static void
+direct_notice (void *arg, int level, const char *line)
+{
+  struct pagecache *pc = arg;
+
+  log_limited (&pc->log, &pc->limit, level, "%s", line);
+}
+
 static int
 open_direct (struct pagecache *pc, const char *asked, struct pagecache_file *f)
 {
+  const struct origin_events events = { .notice = direct_notice, .arg = pc };
   char *canonical = NULL, *why = NULL;
   int err = pc->factory.open (pc->factory.arg, asked, pc->loop, &f->origin, &canonical, &why);
 
@@ -686,6 +703,7 @@ open_direct (struct pagecache *pc, const char *asked, struct pagecache_file *f)
     report_why (pc, asked ? asked : "origin", why);
     return err;
   }
+  origin_set_events (f->origin, &events);
   fill_info (pc, f->origin, false, &f->info);
   lock_take (&pc->table);
   pc->nfiles++;

@@ -72,11 +72,15 @@ int
 pagecache_read (struct pagecache_file *f, void *buf, uint64_t len, uint64_t off)
 {
   struct inode_op op;
+  int err;
 
   if (off + len < off)
     return EINVAL;
   if (!f->ex)
     return direct (f, ORIGIN_READ, buf, len, off, 0);
+  err = cache_admit (f->ex, off, len);
+  if (err)
+    return err;
   inode_op_read (&op, f->ex->ino, buf, range_of (len, off));
   return public_errno (inode_op_wait (&op, f->gone, f->gone_arg));
 }
@@ -92,6 +96,7 @@ int
 pagecache_write (struct pagecache_file *f, const void *buf, uint64_t len, uint64_t off, unsigned flags)
 {
   struct inode_op op;
+  int err;
 
   if (write_forbidden (f))
     return EPERM;
@@ -99,6 +104,9 @@ pagecache_write (struct pagecache_file *f, const void *buf, uint64_t len, uint64
     return ENOSPC;
   if (!f->ex)
     return direct (f, ORIGIN_WRITE, (void *) (uintptr_t) buf, len, off, flags);
+  err = cache_admit (f->ex, off, len);
+  if (err)
+    return err;
   inode_op_write (&op, f->ex->ino, buf, range_of (len, off), inode_flags (flags));
   return public_errno (inode_op_wait (&op, f->gone, f->gone_arg));
 }
@@ -110,13 +118,13 @@ int
 pagecache_flush (struct pagecache_file *f)
 {
   struct inode_op op;
+  int err;
 
   if (f->info.read_only)
     return 0;
   if (!f->ex) {
     uint32_t carrier = atomic_load (&f->carrier);
     struct origin_req req = { .cmd = ORIGIN_FLUSH, .prio = ORIGIN_PRIO_DEMAND, .carrier = carrier };
-    int err;
 
     list_node_init (&req.node);
     err = origin_do (f->origin, &req);
@@ -124,6 +132,9 @@ pagecache_flush (struct pagecache_file *f)
       atomic_compare_exchange_strong (&f->carrier, &carrier, 0);
     return public_errno (err);
   }
+  err = cache_admit (f->ex, 0, 0);
+  if (err)
+    return err;
   inode_op_sync (&op, f->ex->ino, RANGE_ALL, 0);
   return public_errno (inode_op_wait (&op, f->gone, f->gone_arg));
 }
@@ -132,6 +143,7 @@ int
 pagecache_trim (struct pagecache_file *f, uint64_t len, uint64_t off, unsigned flags)
 {
   struct inode_op op;
+  int err;
 
   if (write_forbidden (f))
     return EPERM;
@@ -139,6 +151,9 @@ pagecache_trim (struct pagecache_file *f, uint64_t len, uint64_t off, unsigned f
     return EINVAL;
   if (!f->ex)
     return direct (f, ORIGIN_TRIM, NULL, len, off, flags);
+  err = cache_admit (f->ex, off, len);
+  if (err)
+    return err;
   inode_op_trim (&op, f->ex->ino, range_of (len, off), inode_flags (flags));
   return public_errno (inode_op_wait (&op, f->gone, f->gone_arg));
 }
@@ -155,7 +170,7 @@ pagecache_zero (struct pagecache_file *f, uint64_t len, uint64_t off, unsigned f
     return ENOSPC;
   if (!f->ex)
     err = direct (f, ORIGIN_ZERO, NULL, len, off, flags);
-  else {
+  else if ((err = cache_admit (f->ex, off, len)) == 0) {
     inode_op_zero (&op, f->ex->ino, range_of (len, off), inode_flags (flags));
     err = public_errno (inode_op_wait (&op, f->gone, f->gone_arg));
   }
@@ -167,11 +182,15 @@ int
 pagecache_prefetch (struct pagecache_file *f, uint64_t len, uint64_t off)
 {
   uint64_t most = f->pc->opt.cache_size / 4;
+  int err;
 
   if (off + len < off || off + len > f->info.size)
     return EINVAL;
   if (!f->ex)
     return direct (f, ORIGIN_CACHE, NULL, len, off, 0);
+  err = cache_admit (f->ex, off, len);
+  if (err)
+    return err;
   /* D19: at most a quarter of the cache, replied to at once; errors are dropped. */
   inode_prefetch (f->ex->ino, range_of (len < most ? len : most, off), true);
   return 0;
@@ -209,6 +228,8 @@ pagecache_extents (struct pagecache_file *f, uint64_t len, uint64_t off, unsigne
 
   if (off + len < off || off + len > f->info.size)
     return EINVAL;
+  if (f->ex && (err = cache_admit (f->ex, off, len)) != 0)
+    return err;
   if (f->ex)
     return public_errno (inode_extents (f->ex->ino, range_of (len, off), flags & PAGECACHE_REQ_ONE, fn, arg));
   list_node_init (&d.req.node);

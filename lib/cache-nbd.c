@@ -7,8 +7,12 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "cache.h"
 #include "nbdlink.h"
@@ -34,6 +38,47 @@ nbd_open (void *arg, const char *name, struct evloop *loop, struct origin **ret,
   struct nbd_factory *f = arg;
 
   return origin_nbd_open (f->params, name, loop, ret, canonical, why);
+}
+
+/* At most so long: whoever looks has a client waiting, and the server may be one that talks to one at a time. */
+#define LOOK_S 1
+
+static int
+compare (const struct origin *was, const char *canonical, const struct nbdlink *link, char **differs)
+{
+  const char *what = nbdlink_differs (&was->info, &link->info);
+
+  if (canonical && link->canonical && strcmp (canonical, link->canonical) != 0)
+    what = "it calls the export by another name";
+  if (what)
+    *differs = strdup (what);
+  else if (link->info.size == was->info.size)
+    return 0;
+  else if (asprintf (differs, "it has %" PRIu64 " bytes instead of %" PRIu64, link->info.size, was->info.size) == -1)
+    *differs = NULL;
+  return *differs ? 0 : ENOMEM;
+}
+
+static int
+nbd_look (void *arg, const char *name, const struct origin *was, const char *canonical, char **differs)
+{
+  struct nbd_factory *f = arg;
+  const struct itimerspec limit = { .it_value.tv_sec = LOOK_S };
+  int fd = timerfd_create (CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), err;
+  struct nbdlink link;
+  char *why = NULL;
+
+  if (fd == -1)
+    return errno;
+  timerfd_settime (fd, 0, &limit, NULL);
+  err = nbdlink_connect (f->params, name ? name : f->params->export_name, true, fd, &f->clock, &link, &why);
+  free (why);
+  close (fd);
+  if (err)
+    return err;
+  err = compare (was, canonical, &link, differs);
+  nbdlink_close (&link);
+  return err;
 }
 
 static int
@@ -67,7 +112,7 @@ pagecache_create (const struct pagecache_options *opt, struct pagecache **ret)
 {
   struct nbd_factory *f = calloc (1, sizeof *f);
   struct cache_factory factory = {
-    .probe = nbd_probe, .open = nbd_open, .list = nbd_list, .free = nbd_free, .arg = f,
+    .probe = nbd_probe, .open = nbd_open, .look = nbd_look, .list = nbd_list, .free = nbd_free, .arg = f,
   };
   struct pagecache_origin origin = opt->origin;
   char *why = NULL;

@@ -27,12 +27,22 @@ struct export {
   struct origin *origin;
   uint32_t id;
   unsigned files;               /* open handles */
-  unsigned refs;                /* reclaim, turn, drain: it may not be freed */
+  unsigned refs;                /* reclaim, turn, drain, look: it may not be freed */
+  bool looking;                 /* who opens it waits */
+  bool configured;              /* the export that the parameters name, not a client */
   bool had_turn;                /* others that waited longer go first */
   uint64_t closed_ns;
   _Atomic bool dirty;           /* turn() shall look */
   struct writeback_state ws;
   struct pagecache_info info;
+
+  /* cache-revalidate.c */
+  _Atomic int changed_err;      /* EIO: another disk stands there now */
+  _Atomic uint64_t end;         /* the origin's, where it is less than info.size */
+  _Atomic bool stale;           /* to be made anew when nobody has it open */
+  _Atomic uint64_t look_after_ns;
+  bool reported;                /* that it differs; the looker's */
+  struct log_limit limit;       /* of what the origin has to say */
 };
 
 struct pagecache {
@@ -64,6 +74,11 @@ struct pagecache {
   struct export *by_id[MAX_IDS];
   unsigned nexports, nfiles;
   uint64_t next_stats_ns;
+
+  pthread_t looker;             /* with revalidate=SECONDS */
+  pthread_cond_t look_wake;
+  bool looks, stop_looking;     /* the latter under the table's lock */
+  struct log_limit limit;       /* of origins without an inode */
 };
 
 struct pagecache_file {
@@ -81,5 +96,12 @@ extern int public_errno (int err);
 extern void report_why (struct pagecache *, const char *name, char *why);
 extern void write_stats_file (struct pagecache *);
 extern void put_export_locked (struct export *);
+
+/* cache-revalidate.c */
+extern void cache_listen (struct inode_env *);
+extern int cache_admit (struct export *, uint64_t off, uint64_t len);
+extern bool cache_is_old_locked (struct export *);
+extern int cache_begin_looking (struct pagecache *);
+extern void cache_end_looking (struct pagecache *);
 
 #endif /* PC_CACHE_PRIV_H */

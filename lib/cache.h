@@ -17,6 +17,12 @@
 struct cache_factory {
   int (*probe) (void *arg, const char *name, struct origin_info *, char **why);
   int (*open) (void *arg, const char *name, struct evloop *, struct origin **, char **canonical, char **why);
+
+  /* Connect, and compare with what open () found: 0 and a sentence (freed by the caller) or NULL; else nobody could
+   * say.  Blocks for about a second at most.  May be NULL.
+   */
+  int (*look) (void *arg, const char *name, const struct origin *was, const char *canonical, char **differs);
+
   int (*list) (void *arg, int (*fn) (void *, const char *, const char *), void *fn_arg, char **why);
   void (*free) (void *arg);
   void *arg;

@@ -326,17 +326,35 @@ origin_failed (void *arg, int err, const char *why)
 {
   struct inode *ino = arg;
 
-  (void) why;
-  lock_take (&ino->sync);
-  ino->failed_err = err;
-  lock_drop (&ino->sync);
+  if (ino->env->news.failed)
+    ino->env->news.failed (ino->env->hook_arg, ino, err, why);
+}
+
+static void
+origin_resized (void *arg, uint64_t end)
+{
+  struct inode *ino = arg;
+
+  if (ino->env->news.resized)
+    ino->env->news.resized (ino->env->hook_arg, ino, end);
+}
+
+static void
+origin_notice (void *arg, int level, const char *line)
+{
+  struct inode *ino = arg;
+
+  if (ino->env->news.notice)
+    ino->env->news.notice (ino->env->hook_arg, ino, level, line);
 }
 
 int
 inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const char *name, struct inode **ret)
 {
   const struct origin_info *info = &origin->info;
-  const struct origin_events ev = { .lost = origin_lost, .failed = origin_failed };
+  const struct origin_events ev = {
+    .lost = origin_lost, .failed = origin_failed, .resized = origin_resized, .notice = origin_notice,
+  };
   struct throttle_limits tl = { .dirty_max = env->dirty_max, .dirty_background = env->dirty_background };
   struct origin_events events = ev;
   struct inode *ino;

@@ -126,7 +126,6 @@ struct inode {
   unsigned failures;            /* in a row */
   _Atomic int wb_err;           /* last answer to a write request, if it was an error */
   atomic_bool noticed;          /* since the last turn of write-behind it was told of dirt */
-  uint32_t failed_err;          /* EIO: the origin is another one now (D14) */
   struct throttle throttle;
 
   struct lock ra_lock;          /* RANK_RA */

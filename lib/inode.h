@@ -90,10 +90,18 @@ struct inode_env {
    * starved  nothing clean is left: somebody waits for write-back.  Any lock below
    *          RANK_LOOP may be held.
    * dirtied  an inode has something to write back or a flush to serve; same locks.
+   * news     what the inode's origin has to say, as in origin.h; on the loop, no lock held.
+   *          Members may be NULL; the inode is the one that was given to inode_create's caller,
+   *          or is about to be.
    */
   bool (*reclaim) (void *arg, unsigned want);
   void (*starved) (void *arg);
   void (*dirtied) (void *arg, struct inode *);
+  struct inode_news {
+    void (*failed) (void *arg, struct inode *, int err, const char *why);
+    void (*resized) (void *arg, struct inode *, uint64_t end);
+    void (*notice) (void *arg, struct inode *, int level, const char *line);
+  } news;
   void *hook_arg;
 
   /* Who waits for frames (guarded by mem_lock, RANK_MEMFILE). */

@@ -132,6 +132,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/cache-io.c \
 	%D%/cache-nbd.c \
 	%D%/cache-priv.h \
+	%D%/cache-revalidate.c \
 	%D%/cache.h \
 	$(NULL)
 

@@ -142,6 +142,8 @@ compare_size (struct nbdpool *p, uint64_t size)
   else if (size > p->base.info.size)
     nbdpool_notice (p, 2, "the origin came back with %" PRIu64 " bytes instead of %" PRIu64
             ": the old size is kept while the export is open", size, p->base.info.size);
+  if (size != p->base.info.size || size != before)
+    origin_tell_resized (&p->base, size < p->base.info.size ? size : p->base.info.size);
 }
 
 /* A data connection is there: the first of a life, or one more. */
@@ -187,7 +189,7 @@ adopt (struct nbdpool *p, struct nbdlink *link)
   lock_drop (&p->lock);
   p->retry_ns = 0;
   if (first) {
-    nbdpool_notice (p, 1, "connected again");
+    nbdpool_notice (p, 2, "connected again");
     p->said_down = false;
     nbdtend_refuse_queued (p);     /* beyond a smaller end */
   }

@@ -147,6 +147,14 @@ origin_tell_failed (struct origin *o, int err, const char *why)
 }
 
 void
+origin_tell_resized (struct origin *o, uint64_t end)
+{
+  lock_assert_none_held ();
+  if (listens (o) && o->events.resized != NULL)
+    o->events.resized (o->events.arg, end);
+}
+
+void
 origin_tell (struct origin *o, int level, const char *line)
 {
   if (listens (o) && o->events.notice != NULL)

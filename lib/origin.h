@@ -137,11 +137,14 @@ struct origin_info {
  *          requests, and before any done() of a request carried by a later connection.
  * failed   the origin came back as something else (D14): err is EIO for good, or
  *          0 when it is right again.  Requests are answered accordingly.
+ * resized  it came back with another size (D14): what lies at `end' or beyond fails until
+ *          this is told again; info.size stays.  end = info.size: it is larger, or as it was.
  * notice   one line for the log, of level 0 (debug) to 3 (error) as pagecache.h has them.
  */
 struct origin_events {
   void (*lost) (void *arg, uint32_t carrier);
   void (*failed) (void *arg, int err, const char *why);
+  void (*resized) (void *arg, uint64_t end);
   void (*notice) (void *arg, int level, const char *line);
   void *arg;
 };
@@ -200,6 +203,7 @@ extern void origin_close (struct origin *);
 /* For implementations: tell the one who listens, if there is one yet. */
 extern void origin_tell_lost (struct origin *, uint32_t carrier);
 extern void origin_tell_failed (struct origin *, int err, const char *why);
+extern void origin_tell_resized (struct origin *, uint64_t end);
 extern void origin_tell (struct origin *, int level, const char *line);
 
 /* Drive if the origin can be driven; see ops. */
