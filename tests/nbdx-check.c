@@ -509,6 +509,10 @@ model_check_status (struct model *m, uint32_t op, uint64_t off, uint64_t len,
 
 /* ---- the durable image ---- */
 
+/* The origin goes on writing to the image while it is looked at, and a byte is compared with one candidate after the
+ * other: what was the second one's when compared with the first and the first one's when compared with the second was
+ * taken for nobody's.  So all comparisons are with one copy; it may be torn between two that are both legal, as the image is.
+ */
 static bool
 check_durable (struct model *m, const struct claim *claim,
                const struct legal *l, uint64_t no, uint32_t s, uint32_t e,
@@ -516,12 +520,14 @@ check_durable (struct model *m, const struct claim *claim,
 {
   uint64_t at = atom_offset (m, no);
   struct atom *a = m->atoms[no];
+  uint8_t copy[MODEL_ATOM_MAX];
   uint32_t i, who;
   size_t bad = 0;
 
   m->compared += e - s;
+  memcpy (copy, image + at + s, e - s);
   if (a == NULL) {
-    if (matches (m, 0, at + s, image + at + s, e - s))
+    if (matches (m, 0, at + s, copy, e - s))
       return true;
     a = model_atom_get (m, no);
   }
@@ -531,9 +537,8 @@ check_durable (struct model *m, const struct claim *claim,
     uint32_t to = g->end < e ? g->end : e;
 
     if (from < to
-        && !match_seg (m, g, l, at + from, image + at + from, to - from, &who,
-                       &bad)) {
-      report (m, claim, g, l, at + from, image + at + from, to - from, bad);
+        && !match_seg (m, g, l, at + from, copy + (from - s), to - from, &who, &bad)) {
+      report (m, claim, g, l, at + from, copy + (from - s), to - from, bad);
       return false;
     }
   }

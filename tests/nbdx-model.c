@@ -218,6 +218,7 @@ model_create (uint64_t seed, uint64_t base, uint64_t end, uint32_t atom_size)
   m->key = stamp_mix (seed + 1);
   m->base = base;
   m->end = end;
+  assert (atom_size <= MODEL_ATOM_MAX);
   m->atom_size = atom_size;
   m->natoms = (end - base + atom_size - 1) / atom_size;
   /* Untouched parts of a giant's table cost nothing. */

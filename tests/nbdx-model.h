@@ -51,6 +51,8 @@ enum op_kind {
 
 enum op_state { OP_IN_FLIGHT, OP_OK, OP_FAILED, OP_VOID };
 
+#define MODEL_ATOM_MAX 65536
+
 #define OP_FUA 1
 #define OP_NO_HOLE 2
 #define OP_FAST 4

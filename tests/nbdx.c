@@ -881,8 +881,8 @@ main (int argc, char *argv[])
   if (opt.connections == 0 || opt.connections > MAX_CONNECTIONS
       || opt.depth == 0)
     die ("--connections: 1..%d, --depth: at least 1", MAX_CONNECTIONS);
-  if (opt.atom < 512 || (opt.atom & (opt.atom - 1)) || opt.at % opt.atom)
-    die ("--atom: a power of two from 512, and --at a multiple of it");
+  if (opt.atom < 512 || opt.atom > MODEL_ATOM_MAX || (opt.atom & (opt.atom - 1)) || opt.at % opt.atom)
+    die ("--atom: a power of two from 512 to 65536, and --at a multiple of it");
   if (opt.make_image)
     return make_image (&opt);
   if (optind + 1 != argc)
