@@ -52,6 +52,26 @@ check_PROGRAMS += %D%/test-sim
 	-Wl,--wrap=aligned_alloc \
 	$(NULL)
 
+# Short runs by the hundred thousand; they go on where the last ones ended: make check-sim SEEDS=100000
+EXTRA_PROGRAMS += %D%/sim-many
+%C%_sim_many_SOURCES = \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/sim-many.c \
+	%D%/sim.c \
+	%D%/sim.h \
+	$(NULL)
+%C%_sim_many_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
+SEEDS = 100000
+.PHONY: check-sim
+check-sim: %D%/sim-many
+	%D%/sim-many --state sim.state --jobs "$$(nproc)" $(SEEDS)
+DISTCLEANFILES += sim.state
+
 # The inode once more, with errors that can be switched on: the simulation must find each.
 TESTS += %D%/test-plants
 check_PROGRAMS += %D%/test-plants

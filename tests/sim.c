@@ -9,8 +9,10 @@
  * are objects that it drives one step at a time; the clock moves when it says so.  A seed is a run: a failing one
  * is printed and replayed with PC_SEED=n (and PC_SIM_TRACE=1 to see the steps).
  *
- * The model: an array of bytes as they must be read (cur), the values each byte ever had (a set of 256 bits) and a
- * flag "loose" for bytes of which only that is known (after a trim, a failed write, or a lost write-through).
+ * The model: an array of bytes as they must be read (cur), a log of everything that ever wrote, which says what a byte
+ * may once have been, and a flag "loose" for bytes of which only that is known (after a trim, a failed write, or a
+ * lost write-through).  The log is looked into where bytes differ, which is seldom; a set of values for each byte cost
+ * ten times the core's own work.
  * Write-like operations under way at once do not overlap each other; everything else may overlap.
  * A read may show what a byte was when it began, or what any write under way since would make it.  At the reply to a
  * flush each byte of the durable image must be what it was when the flush was sent, or something newer.  What a
@@ -32,13 +34,23 @@
 #include "sim.h"
 
 #define NSLOTS 12
+#define CHUNK 512               /* equal bytes are passed over by so many */
 
 enum kind { READ, WRITE, FUA, ZERO, TRIM, FLUSH, FAST_NO_HOLE, NKINDS };
+
+/* What a write-like operation does to a range. */
+struct deed {
+  uint64_t id;
+  struct range r;
+  bool zeros;
+};
 
 struct disk {
   struct world_disk *d;
   uint8_t *cur, *loose;
-  uint8_t (*hist)[32];
+  struct deed *deed;
+  size_t ndeeds, max_deeds;
+  size_t last;                  /* the deed that explained the last byte: its neighbour's as well, most often */
 };
 
 struct slot {
@@ -114,17 +126,51 @@ value (uint64_t id, uint64_t off)
   return (uint8_t) (id * 37 + off * 11 + (off >> 9) * 101 + 1);
 }
 
-/* Zero was there from the beginning. */
+/* value () of all of r; the sum is cheap, a call a byte is not. */
 static void
-remember (struct disk *d, uint64_t off, uint8_t v)
+fill (uint8_t *buf, uint64_t id, struct range r)
 {
-  d->hist[off][v / 8] |= (uint8_t) (1 << (v % 8));
+  uint64_t off = r.start;
+
+  while (off < r.end) {
+    uint64_t end = (off | 511) + 1 < r.end ? (off | 511) + 1 : r.end;
+    uint8_t v = value (id, off);
+
+    for (; off < end; off++, v = (uint8_t) (v + 11))
+      *buf++ = v;
+  }
+}
+
+static void
+remember (struct disk *d, uint64_t id, struct range r, bool zeros)
+{
+  if (d->ndeeds == d->max_deeds) {
+    d->max_deeds = d->max_deeds ? 2 * d->max_deeds : 64;
+    d->deed = realloc (d->deed, d->max_deeds * sizeof *d->deed);
+  }
+  d->deed[d->ndeeds++] = (struct deed) { id, r, zeros };
 }
 
 static bool
+made (const struct deed *d, uint64_t off, uint8_t v)
+{
+  return range_contains (d->r, off) && !d->zeros && value (d->id, off) == v;
+}
+
+/* Zero was there from the beginning. */
+static bool
 was_ever (struct disk *d, uint64_t off, uint8_t v)
 {
-  return v == 0 || (d->hist[off][v / 8] >> (v % 8) & 1);
+  size_t i;
+
+  if (v == 0 || (d->last < d->ndeeds && made (&d->deed[d->last], off, v)))
+    return true;
+  for (i = d->ndeeds; i-- > 0;)
+    if (made (&d->deed[i], off, v)) {
+      d->last = i;
+      return true;
+    }
+  return false;
 }
 
 static uint8_t
@@ -192,11 +238,9 @@ writes_in (struct sim *s, struct disk *d, struct range r)
 static void
 begin_write (struct sim *s, struct slot *sl)
 {
-  uint64_t off;
   unsigned i;
 
-  for (off = sl->r.start; off < sl->r.end; off++)
-    remember (sl->disk, off, op_value (sl, off));
+  remember (sl->disk, sl->id, sl->r, sl->kind == ZERO || sl->kind == TRIM);
   for (i = 0; i < NSLOTS; i++) {
     struct slot *o = &s->slot[i];
     struct range in;
@@ -258,7 +302,6 @@ static void
 init_op (struct slot *sl)
 {
   struct inode *ino = sl->disk->d->ino;
-  uint64_t off;
 
   switch (sl->kind) {
   case READ:
@@ -269,8 +312,7 @@ init_op (struct slot *sl)
   case WRITE:
   case FUA:
     sl->buf = malloc (range_len (sl->r));
-    for (off = sl->r.start; off < sl->r.end; off++)
-      sl->buf[off - sl->r.start] = value (sl->id, off);
+    fill (sl->buf, sl->id, sl->r);
     inode_op_write (&sl->op, ino, sl->buf, sl->r, sl->flags);
     break;
   case ZERO:
@@ -342,7 +384,11 @@ end_read (struct sim *s, struct slot *sl)
   for (i = 0; i < len; i++) {
     uint64_t off = sl->r.start + i;
 
-    if (sl->buf[i] == sl->snap[i] && !sl->loose[i])
+    if (i % CHUNK == 0 && len - i >= CHUNK && memcmp (sl->buf + i, sl->snap + i, CHUNK) == 0) {
+      i += CHUNK - 1;
+      continue;
+    }
+    if (sl->buf[i] == sl->snap[i])
       continue;
     if (sl->newer[i] || sl->loose[i]) {
       /* One of the writes since, or what it was: all of them are remembered. */
@@ -360,18 +406,21 @@ end_write (struct sim *s, struct slot *sl, int err)
   struct disk *d = sl->disk;
   uint64_t off, first = sl->r.start, end = sl->r.end;
 
+  if (!err && sl->kind != TRIM) {
+    if (sl->kind == ZERO)
+      memset (d->cur + first, 0, end - first);
+    else
+      memcpy (d->cur + first, sl->buf, end - first);
+    memset (d->loose + first, 0, end - first);
+    return;
+  }
   for (off = first; off < end; off++) {
-    if (err || sl->kind == TRIM) {
-      /* Trim: zeros, or bytes it once held (N-32).  An error: any of them. */
-      if (sl->kind == TRIM && !err && off / 4096 * 4096 < first)
-        continue;               /* the edge is kept as it was */
-      if (sl->kind == TRIM && !err && off / 4096 * 4096 + 4096 > end && end != s->size)
-        continue;
-      d->loose[off] = 1;
+    /* Trim: zeros, or bytes it once held (N-32).  An error: any of them. */
+    if (sl->kind == TRIM && !err && off / 4096 * 4096 < first)
+      continue;                 /* the edge is kept as it was */
+    if (sl->kind == TRIM && !err && off / 4096 * 4096 + 4096 > end && end != s->size)
       continue;
-    }
-    d->cur[off] = op_value (sl, off);
-    d->loose[off] = 0;
+    d->loose[off] = 1;
   }
 }
 
@@ -380,15 +429,15 @@ static void
 check_image (struct sim *s, struct slot *sl, const uint8_t *image, const char *what)
 {
   struct disk *d = sl->disk;
+  const uint8_t *should = sl->kind == FLUSH ? sl->snap : sl->buf;       /* zeros: NULL */
   uint64_t i, len = range_len (sl->r);
 
   for (i = 0; i < len; i++) {
     uint64_t off = sl->r.start + i;
     uint8_t want;
 
-    /* Most of it is as it should be: a block a look. */
-    if (sl->kind == FLUSH && i % 4096 == 0 && len - i >= 4096 && memcmp (image + off, sl->snap + i, 4096) == 0) {
-      i += 4095;
+    if (should && i % CHUNK == 0 && len - i >= CHUNK && memcmp (image + off, should + i, CHUNK) == 0) {
+      i += CHUNK - 1;
       continue;
     }
     want = sl->kind == FLUSH ? sl->snap[i] : op_value (sl, off);
@@ -783,7 +832,6 @@ build (struct sim *s)
     origin_mem_open_door (d->d->origin, ORIGIN_STATUS);
     d->cur = calloc (1, s->size);
     d->loose = calloc (1, s->size);
-    d->hist = calloc (s->size, sizeof *d->hist);
   }
 }
 
@@ -796,7 +844,7 @@ tear_down (struct sim *s)
   for (i = 0; i < n; i++) {
     free (s->disk[i].cur);
     free (s->disk[i].loose);
-    free (s->disk[i].hist);
+    free (s->disk[i].deed);
   }
   free (s);
 }
