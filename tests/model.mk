@@ -55,6 +55,36 @@ MODEL_TESTS = \
 TESTS += $(MODEL_TESTS)
 dist_check_SCRIPTS += $(MODEL_TESTS)
 
+# The plugin with errors that can be switched on: the model tester must find each.  The objects that know about them
+# come first, and what is missing from the archive: as a library of libtool's, all of it would be taken.
+check_LTLIBRARIES += %D%/nbdkit-planted-plugin.la
+%C%_nbdkit_planted_plugin_la_SOURCES = \
+	$(PLUGIN_SOURCES) \
+	%D%/plant.c \
+	lib/inode-check.c \
+	lib/inode-core.c \
+	lib/inode-evict.c \
+	lib/inode-extents.c \
+	lib/inode-fill.c \
+	lib/inode-ledger.c \
+	lib/inode-read.c \
+	lib/inode-sync.c \
+	lib/inode-wb.c \
+	lib/inode-write.c \
+	lib/inode-zero.c \
+	lib/reclaim.c \
+	lib/writeback.c \
+	$(NULL)
+%C%_nbdkit_planted_plugin_la_CPPFLAGS = $(PLUGIN_CPPFLAGS) -DPC_PLANT
+%C%_nbdkit_planted_plugin_la_LDFLAGS = $(PLUGIN_LDFLAGS) -rpath /nowhere
+%C%_nbdkit_planted_plugin_la_LIBADD = \
+	-Llib/.libs -l:libpagecache-core.a \
+	$(LIBNBD_LIBS) $(LIBEVENT_LIBS) $(XXHASH_LIBS) -lpthread \
+	$(NULL)
+%C%_nbdkit_planted_plugin_la_DEPENDENCIES = lib/libpagecache-core.la
+TESTS += %D%/model-finds-plants.sh
+dist_check_SCRIPTS += %D%/model-finds-plants.sh
+
 # The cache under nbdkit, over the test origin.
 PLUGIN_MODEL_TESTS = \
 	%D%/plugin-flush-durable.sh \

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# model-finds-plants.sh - the model tester finds each of the errors that the
+# inode can be built with (enum plant in lib/inode-priv.h) over the real
+# plugin, nbdkit and an origin with latency, within 20,000 operations; without
+# one it finds nothing.  tests/test-plants says the same of the simulation.
+
+. tests/functions.sh
+. "$srcdir/tests/model-functions.sh"
+
+planted="$builddir/tests/.libs/nbdkit-planted-plugin.so"
+[ -f "$planted" ] || skip "needs $planted"
+plugin=$planted
+nplants=6
+
+# plant N: the world in which the six differ; the names are those of the enum.
+plant () {
+  export PC_PLANT=$1
+  rm -f "$durable"
+  make_image 8M
+  start_origin -t 32 delay=0.001 jitter=0.002
+  start_cache cache=writeback cache-size=1M
+  unset PC_PLANT
+  echo "--- plant $1"
+}
+
+# find_plant SOCKET OPTION...: wrong bytes, or the server's own checks of its
+# structures, where the build has them, were quicker.
+find_plant () {
+  local target=$1 status=0
+
+  shift
+  : > "$cache_log"
+  "$nbdx" --seed "$seed" "$@" "$target" > "$tmp/nbdx.out" || status=$?
+  [ "$status" -eq 1 ] || { cat "$tmp/nbdx.out"; fail "nbdx ended with $status"; }
+  grep -m 1 '^WRONG BYTES' "$tmp/nbdx.out" ||
+    grep -m 1 'Assertion' "$cache_log" ||
+    { cat "$tmp/nbdx.out"; fail "nbdx names no wrong bytes"; }
+  grep '^nbdx: WRONG' "$tmp/nbdx.out"
+}
+
+options=(--stamped --durable "$durable" --connections 8)
+
+plant 0
+run_nbdx "$cache_sock" "${options[@]}" --ops 1500
+stop_nbdkit cache || fail "the cache ended with $?"
+kill_origin
+
+for (( n = 1; n <= nplants; n++ )); do
+  plant "$n"
+  find_plant "$cache_sock" "${options[@]}" --ops 20000
+  kill_nbdkit cache KILL 2> /dev/null || :
+  wait_nbdkit cache || :
+  kill_origin
+done
