@@ -446,34 +446,33 @@ find_locked (struct pagecache *pc, const char *name)
   return NULL;
 }
 
-/* Too many exports that hold nothing: the one closed longest ago goes. */
-static void
-drop_empty_locked (struct pagecache *pc)
+/* The export without a file that was closed longest ago goes, if more than `keep` there are and nothing of it is
+ * to be written back (then: next time).
+ */
+static bool
+drop_oldest_locked (struct pagecache *pc, unsigned keep)
 {
-  for (;;) {
-    struct export *oldest = NULL;
-    struct list_node *n;
-    unsigned empty = 0;
+  struct export *oldest = NULL;
+  struct list_node *n;
+  struct inode_dirty d;
+  unsigned unused = 0;
 
-    list_for_each (n, &pc->exports) {
-      struct export *ex = list_entry (n, struct export, node);
+  list_for_each (n, &pc->exports) {
+    struct export *ex = list_entry (n, struct export, node);
 
-      if (ex->state != EXPORT_READY || ex->files || ex->refs)
-        continue;
-      empty++;
-      if (!oldest || ex->closed_ns < oldest->closed_ns)
-        oldest = ex;
-    }
-    if (empty <= MAX_EMPTY || !oldest)
-      return;
-    if (!inode_is_empty (oldest->ino)) {
-      struct inode_dirty d = inode_get_dirty (oldest->ino);
-
-      if (d.dirty + d.writing + d.unstable)
-        return;                 /* being written back: next time */
-    }
-    destroy_export (oldest);
+    if (ex->state != EXPORT_READY || ex->files || ex->refs)
+      continue;
+    unused++;
+    if (!oldest || ex->closed_ns < oldest->closed_ns)
+      oldest = ex;
   }
+  if (unused <= keep)
+    return false;
+  d = inode_get_dirty (oldest->ino);
+  if (d.dirty + d.writing + d.unstable)
+    return false;
+  destroy_export (oldest);
+  return true;
 }
 
 static void
@@ -527,9 +526,9 @@ report_why (struct pagecache *pc, const char *name, char *why)
   free (why);
 }
 
-/* Others may hold all the memory at the moment, as dirty pages and as frames for what they are about to do.  Opening
- * waits for it, as reading and writing do (op_may_wait), and is counted as who waits, so that write-back makes haste.
- * Looked for every 10 ms, for at most a minute.
+/* Others may hold all the memory at the moment.  Exports that nobody uses make way; then opening waits for pages to be
+ * written back, as reading and writing do (op_may_wait), and is counted as who waits, so that write-back makes haste.
+ * Looked for every 10 ms, for at most a minute, and while there is a page at all that may go.
  */
 static int
 make_inode (struct export *ex)
@@ -542,10 +541,18 @@ make_inode (struct export *ex)
   while ((err = inode_create (&pc->env, ex->origin, ex->id, ex->origin->name, &ex->ino)) == ENOMEM
          && (at_ns = clock_now (&pc->real_clock) + 10 * NSEC_PER_MSEC) < give_up_at_ns) {
     struct timespec at = { .tv_sec = at_ns / NSEC_PER_SEC, .tv_nsec = at_ns % NSEC_PER_SEC };
+    bool hope;
 
-    hook_starved (pc);
     lock_take (&pc->table);
-    pthread_cond_timedwait (&pc->changed, &pc->table.mutex, &at);
+    if (!drop_oldest_locked (pc, 0)) {
+      hope = memfile_in_use (pc->mf) > 0 || atomic_load (&pc->env.dirty_total) > 0;
+      lock_drop (&pc->table);
+      if (!hope)
+        break;
+      hook_starved (pc);
+      lock_take (&pc->table);
+      pthread_cond_timedwait (&pc->changed, &pc->table.mutex, &at);
+    }
     lock_drop (&pc->table);
   }
   atomic_fetch_sub (&pc->env.nmem_waiters, 1);
@@ -640,7 +647,8 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
     }
     pthread_cond_wait (&pc->changed, &pc->table.mutex);
   }
-  drop_empty_locked (pc);
+  while (drop_oldest_locked (pc, MAX_EMPTY))
+    ;
   err = new_export_locked (pc, name, &ex);
   lock_drop (&pc->table);
   if (err)

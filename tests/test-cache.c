@@ -307,8 +307,12 @@ TEST (an_export_that_is_opened_waits_for_memory)
   struct world world = { 0 };
   struct worker w = { .pc = start (&world, NULL), .err = -1 };
   struct inode_env *env = cache_env (w.pc);
-  uint64_t all = budget_free_bytes (env->budget);
+  uint64_t all;
+  uint32_t frame;
 
+  /* A frame in somebody's hand: there is hope. */
+  assert_int_equal (memfile_alloc (env->mf, 1, &frame), 1);
+  all = budget_free_bytes (env->budget);
   assert_int_equal (budget_take (env->budget, BUDGET_FIXED, all), 0);
   pthread_create (&w.thread, NULL, open_it, &w);
   while (atomic_load (&env->nmem_waiters) == 0 && !atomic_load (&opened))
@@ -317,7 +321,48 @@ TEST (an_export_that_is_opened_waits_for_memory)
   pthread_join (w.thread, NULL);
   assert_int_equal (w.err, 0);
   assert_int_equal (atomic_load (&env->nmem_waiters), 0);
+  memfile_put_many (env->mf, &frame, 1);
   pagecache_free (w.pc);
+}
+
+/* Each costs metadata, and MAX_EMPTY of them are more than a small cache has. */
+TEST (exports_that_nobody_uses_make_way_for_one_that_is_opened)
+{
+  struct world world = { 0 };
+  struct pagecache *pc = start (&world, tune_tiny);
+  struct pagecache_file *f;
+  char name[20];
+  unsigned i;
+
+  for (i = 0; i < 300; i++) {
+    snprintf (name, sizeof name, "n%u", i);
+    assert_int_equal (pagecache_open (pc, name, false, &f), 0);
+    pagecache_close (f);
+  }
+  pagecache_free (pc);
+}
+
+/* And who finds all of them in use hears of it at once. */
+TEST (more_exports_in_use_than_memory_holds_are_refused)
+{
+  struct world world = { 0 };
+  struct pagecache *pc = start (&world, tune_tiny);
+  struct pagecache_file *f[300];
+  char name[20];
+  unsigned i;
+  int err = 0;
+
+  for (i = 0; i < 300; i++) {
+    snprintf (name, sizeof name, "n%u", i);
+    err = pagecache_open (pc, name, false, &f[i]);
+    if (err)
+      break;
+  }
+  assert_int_equal (err, ENOMEM);
+  assert_true (i > 10);
+  while (i-- > 0)
+    pagecache_close (f[i]);
+  pagecache_free (pc);
 }
 
 TEST (a_read_only_file_sends_nothing)
@@ -350,6 +395,8 @@ main (void)
     cmocka_unit_test (a_name_that_fails_leaves_nothing),
     cmocka_unit_test (two_names_of_one_canonical_export_share_an_inode),
     cmocka_unit_test (an_export_that_is_opened_waits_for_memory),
+    cmocka_unit_test (exports_that_nobody_uses_make_way_for_one_that_is_opened),
+    cmocka_unit_test (more_exports_in_use_than_memory_holds_are_refused),
     cmocka_unit_test (a_read_only_file_sends_nothing),
   };
 
