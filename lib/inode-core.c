@@ -319,6 +319,7 @@ static void
 origin_lost (void *arg, uint32_t carrier)
 {
   ledger_lost (arg, carrier);
+  inode_forget_holes (arg);     /* the next connection may lead to a server that lost what this one had */
 }
 
 static void
@@ -326,6 +327,7 @@ origin_failed (void *arg, int err, const char *why)
 {
   struct inode *ino = arg;
 
+  inode_forget_holes (ino);
   if (ino->env->news.failed)
     ino->env->news.failed (ino->env->hook_arg, ino, err, why);
 }
@@ -388,6 +390,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   list_init (&ino->dirty_waiters);
   throttle_init (&ino->throttle, &tl);
   ledger_init (ino);
+  holes_init (ino);
   for (i = 0; i < NSTRIPES; i++) {
     struct stripe *st = &ino->stripe[i];
 
@@ -485,6 +488,7 @@ inode_free (struct inode *ino)
 
   assert (list_is_empty (&ino->wbs));
   assert (list_is_empty (&ino->tokens));
+  assert (ino->holes.nasks == 0);
   for (i = 0; i < NSTRIPES; i++) {
     struct stripe *st = &ino->stripe[i];
 
@@ -566,7 +570,9 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
   op->delay_until_ns = 0;
   op->min_frames = op->max_frames = op->mem_seen = 0;
   op->starved_at_ns = op->starved_pos = 0;
-  op->missed = op->joined = op->used_ahead = op->told = false;
+  op->missed = op->joined = op->told = op->asked_holes = false;
+  op->nmissed = op->used_ahead = 0;
+  op->counted = r.start;
   list_node_init (&op->node);
   op->on = NULL;
   op->parked = false;
@@ -637,6 +643,7 @@ inode_op_run (struct inode_op *op)
   lock_assert_none_held ();
   op->wake_at_ns = 0;
   op_unpark_memory (op);
+  holes_unwait (op);
   op->mem_seen = atomic_load (&op->ino->env->mem_events);
   if (op_beyond_end (op))
     return true;
@@ -662,6 +669,7 @@ void
 inode_op_cancel (struct inode_op *op)
 {
   op_unpark_memory (op);
+  holes_unwait (op);
   lock_take (&op->ino->sync);
   if (op->on == &op->ino->dirty_waiters) {
     list_remove (&op->node);

@@ -126,14 +126,6 @@ invalidate_stripe (struct inode *ino, struct stripe *st, struct range r)
   rwlock_drop (&st->lock);
 }
 
-static enum zeroset_verdict
-drop_hole (void *arg, struct range piece, struct zero_value *v)
-{
-  (void) arg;
-  (void) piece;
-  return v->kind == ZERO_HOLE ? ZEROSET_DROP : ZEROSET_LEAVE;
-}
-
 void
 inode_invalidate (struct inode *ino, struct range r)
 {
@@ -141,15 +133,7 @@ inode_invalidate (struct inode *ino, struct range r)
 
   for (i = 0; i < NSTRIPES; i++)
     invalidate_stripe (ino, &ino->stripe[i], r);
-  rwlock_take (&ino->zlock);
-  if (range_equal (r, RANGE_ALL)) {
-    lock_take (&ino->sync);
-    zeroset_change (&ino->zeros, r, drop_hole, NULL, NULL);
-    atomic_store (&ino->nzeros, zeroset_count (&ino->zeros));
-    charge_locked (ino);
-    lock_drop (&ino->sync);
-  }
-  rwlock_drop (&ino->zlock);
+  inode_forget_holes (ino);
   inode_env_wake_memory (ino->env);
 }
 

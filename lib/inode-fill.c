@@ -23,6 +23,8 @@
 
 #include "inode-priv.h"
 
+static const uint8_t zeros[16];
+
 static void free_buffer (struct inode_env *, void *bounce, bool heap, unsigned npages);
 
 static size_t
@@ -272,6 +274,24 @@ fill_tell (struct fill *f, int err)
   }
 }
 
+/* On a disk that is full of data this looks at 16 bytes. */
+static bool
+fill_is_zeros (struct fill *f)
+{
+  uint64_t len = range_len (f->range);
+  unsigned i;
+
+  for (i = 0; i < f->npages; i++) {
+    const uint8_t *p = memfile_addr (f->ino->env->mf, f->frames[i]);
+    size_t n = len - ((uint64_t) i << PAGE_SHIFT) < PAGE_SIZE ? (size_t) (len & (PAGE_SIZE - 1)) : PAGE_SIZE;
+
+    if (memcmp (p, zeros, n < sizeof zeros ? n : sizeof zeros) != 0
+        || (n > sizeof zeros && memcmp (p, p + sizeof zeros, n - sizeof zeros) != 0))
+      return false;
+  }
+  return true;
+}
+
 static void
 fill_done (struct origin_req *req, int err)
 {
@@ -282,7 +302,8 @@ fill_done (struct origin_req *req, int err)
   uint32_t fresh[STRIPE_PAGES];
   uint64_t len = range_len (f->range), started_ns = f->started_ns;
   unsigned i, nfresh = 0;
-  bool last;
+  struct range r = f->range;
+  bool last, is_zeros;
 
   if (f->bounce) {
     if (!err)
@@ -292,6 +313,7 @@ fill_done (struct origin_req *req, int err)
     f->bounce = NULL;
     inode_env_wake_memory (env);
   }
+  is_zeros = !err && ino->origin->info.can_extents && fill_is_zeros (f);
 
   rwlock_take (&st->lock);
   if (!err)
@@ -324,19 +346,24 @@ fill_done (struct origin_req *req, int err)
   }
   if (last)
     fill_free (f);
+  if (is_zeros)
+    holes_zeros_read (ino, r, clock_now (env->clock) - started_ns);
 }
 
 /*----------------------------------------------------------------------*/
 /* The question. */
 
-/* Is page pgoff to be asked for: not all there, not zeros, not under way already? */
+/* Is page pgoff to be asked for: not all there, not zeros, not under way already?  *end: how far that is so at least if
+ * it is not.
+ */
 static bool
-page_is_wanted (struct inode *ino, struct stripe *st, uint64_t pgoff)
+page_is_wanted (struct inode *ino, struct stripe *st, uint64_t pgoff, uint64_t *end)
 {
   struct range seg, page = { pgoff, pgoff + PAGE_SIZE };
   struct zero_value v;
   bool zero = false;
 
+  *end = page.end;
   if (rangeset_page_valid (&st->map, pgoff, ino->size))
     return false;
   if (atomic_load_explicit (&ino->nzeros, memory_order_relaxed)) {
@@ -344,6 +371,8 @@ page_is_wanted (struct inode *ino, struct stripe *st, uint64_t pgoff)
     zero = zeroset_find (&ino->zeros, pgoff, &seg, &v);
     rwlock_drop (&ino->zlock);
   }
+  if (zero && seg.end > page.end)
+    *end = stripe_part ((struct range) { pgoff, seg.end }).end;
   return !zero && !fill_in_way (st, page);
 }
 
@@ -357,7 +386,7 @@ static enum plan
 plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, struct fill **in_way)
 {
   uint64_t off = page_of (r.start);
-  uint64_t limit = off + ino->data_max;
+  uint64_t limit = off + ino->data_max, end;
   struct list_node *n;
 
   list_for_each (n, &st->fills) {
@@ -370,12 +399,10 @@ plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, s
       return PLAN_JOIN;
     }
   }
-  if (!page_is_wanted (ino, st, off)) {
-    run->end = off + PAGE_SIZE;
+  if (!page_is_wanted (ino, st, off, &run->end))
     return PLAN_NOTHING;
-  }
   run->start = off;
-  for (off += PAGE_SIZE; off < r.end && off < limit && page_is_wanted (ino, st, off); off += PAGE_SIZE)
+  for (off += PAGE_SIZE; off < r.end && off < limit && page_is_wanted (ino, st, off, &end); off += PAGE_SIZE)
     ;
   run->end = off;
   return PLAN_ASK;

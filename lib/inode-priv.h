@@ -81,6 +81,24 @@ struct wb {
   struct list_node node;        /* ino->wbs or env->wb_free */
 };
 
+/* What is known and asked of the origin's holes (inode-holes.c). */
+#define HOLES_ASKS 4
+#define HOLES_ANSWERED 8
+
+struct holes {
+  _Atomic unsigned nasks;       /* questions open; 0 spares the lock */
+  _Atomic bool some;            /* this disk has holes */
+
+  /* Guarded by sync. */
+  struct hole_ask *ask[HOLES_ASKS];
+  struct list waiters;          /* struct inode_op.node of reads */
+  struct range answered[HOLES_ANSWERED];        /* lately: asking again would bring nothing new */
+  unsigned next;
+  unsigned fruitless, let_pass;
+  uint64_t all_to, window;      /* the last window was a hole up to its end; its length */
+  uint64_t took_ns;             /* how long the last answer took */
+};
+
 struct inode {
   /* Fixed at creation. */
   struct inode_env *env;
@@ -128,8 +146,11 @@ struct inode {
   atomic_bool noticed;          /* since the last turn of write-behind it was told of dirt */
   struct throttle throttle;
 
+  struct holes holes;
+
   struct lock ra_lock;          /* RANK_RA */
   struct readahead *ra;         /* NULL: off */
+  uint64_t ra_wasted;           /* of stats.readahead_wasted, this much was told; ra_lock */
   _Atomic bool ra_open;         /* a stream is open: hits are told as well */
   _Atomic uint64_t demand_bytes;        /* of reads that wait for the origin */
 
@@ -177,6 +198,7 @@ enum plant {
   PLANT_EVICT_WRITING,          /* a page leaves while it travels */
   PLANT_TRIM_OVERTAKES,         /* a trim goes out after a later write of its range */
   PLANT_OLD_AFTER_NEW,          /* newer bytes are sent beside an attempt that is unanswered */
+  PLANT_HOLE_OVER_WRITE,        /* a hole is learned where data went since it was asked about */
   PLANT_EDGE_LOST,              /* where a write continues another one, its first byte is not dirty */
   NPLANTS,
 };
@@ -244,6 +266,22 @@ extern void fill_release (struct inode_op *);   /* op has copied, or gives up: a
 /* Under the stripe's lock: is any of r being filled?  Pages of r are something else now. */
 extern bool fill_in_way (struct stripe *, struct range r);
 extern void fill_kill (struct stripe *, struct range r);
+
+/* inode-holes.c: what the origin holds nothing of. */
+extern void holes_init (struct inode *);
+
+/* r came back from the origin as zeros, after took_ns. */
+extern void holes_zeros_read (struct inode *, struct range r, uint64_t took_ns);
+
+/* op is about to ask the origin for what is at off.  True: it waits until it is known whether that is a hole, or for a while. */
+extern bool holes_wait (struct inode_op *, uint64_t off);
+extern void holes_unwait (struct inode_op *);   /* at each run of op, and before it ends */
+
+/* off is about to be fetched ahead.  True: better not, it is being asked about and is probably a hole. */
+extern bool holes_prefetch (struct inode *, uint64_t off);
+
+/* A write-like request for r was answered, whatever the answer.  sync is held. */
+extern void holes_touched_locked (struct inode *, struct range r);
 
 /* inode-read.c, inode-write.c, inode-zero.c */
 extern bool read_run (struct inode_op *);

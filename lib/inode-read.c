@@ -31,7 +31,7 @@ touch_pages (struct inode_op *op, uint64_t off, uint64_t end, uint32_t frame)
 
   for (p = page_of (off); p < end; p += PAGE_SIZE, frame++)
     if (evict_touch (e, frame))
-      op->used_ahead = true;
+      op->used_ahead++;
 }
 
 /* Copy what is there from op->pos on, up to limit, in one hold.  A page of which only part is there is not begun: its
@@ -94,6 +94,26 @@ zero_some (struct inode_op *op, struct stripe *st, uint64_t limit)
   return found;
 }
 
+static unsigned
+pages_touched (struct range r)
+{
+  return (unsigned) ((page_of (r.end - 1) - page_of (r.start)) >> PAGE_SHIFT) + 1;
+}
+
+/* What is missing up to end is being fetched: count its pages, each once a read. */
+static void
+count_missing (struct inode_op *op, struct range gap, uint64_t end)
+{
+  struct range r = range_intersect (op->range, (struct range) { gap.start, end });
+
+  if (r.start < op->counted)
+    r.start = op->counted;
+  if (r.start >= r.end)
+    return;
+  op->nmissed += pages_touched (r);
+  op->counted = page_of (r.end - 1) + PAGE_SIZE;
+}
+
 /* Everything missing from op->pos to the end is asked for, as far as frames and room in op->fill allow. */
 static int
 ask_for_rest (struct inode_op *op)
@@ -105,6 +125,7 @@ ask_for_rest (struct inode_op *op)
     struct range part = stripe_part ((struct range) { pos, op->range.end });
     struct stripe *st = inode_stripe (ino, pos);
     struct range gap;
+    unsigned nfills = op->nfills;
     uint64_t end;
     bool missing;
     int err;
@@ -119,9 +140,24 @@ ask_for_rest (struct inode_op *op)
     err = fill_want (ino, gap, op, false, &end);
     if (err)
       return op->nfills ? 0 : err;
+    if (op->nfills > nfills)
+      count_missing (op, gap, end);
     pos = end > gap.start ? end : gap.start;
   }
   return 0;
+}
+
+/* What became of pages that were fetched ahead: read now, or dropped unread since the last time.  ra_lock is held. */
+static void
+feed_back (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  uint64_t wasted = atomic_load_explicit (&ino->stats.readahead_wasted, memory_order_relaxed);
+
+  if (op->used_ahead || wasted != ino->ra_wasted)
+    readahead_feedback (ino->ra, (uint64_t) op->used_ahead << PAGE_SHIFT, wasted - ino->ra_wasted);
+  op->used_ahead = 0;
+  ino->ra_wasted = wasted;
 }
 
 static void
@@ -131,7 +167,7 @@ tell_readahead (struct inode_op *op)
   struct range ahead[READAHEAD_BATCH];
   struct readahead_event ev = {
     .off = op->range.start, .len = range_len (op->range),
-    .what = op->missed ? op->joined ? READAHEAD_JOIN : READAHEAD_MISS
+    .what = op->nmissed ? op->joined ? READAHEAD_JOIN : READAHEAD_MISS
             : op->used_ahead ? READAHEAD_USED : READAHEAD_HIT,
     .demand_bytes = atomic_load_explicit (&ino->demand_bytes, memory_order_relaxed),
   };
@@ -142,6 +178,7 @@ tell_readahead (struct inode_op *op)
     return;
   ev.now_ns = clock_now (ino->env->clock);
   lock_take (&ino->ra_lock);
+  feed_back (op);
   n = readahead_access (ino->ra, &ev, ahead, READAHEAD_BATCH);
   atomic_store_explicit (&ino->ra_open, !readahead_is_idle (ino->ra), memory_order_relaxed);
   lock_drop (&ino->ra_lock);
@@ -157,7 +194,6 @@ static void
 first_miss (struct inode_op *op)
 {
   op->missed = true;
-  STAT_ADD (op->ino, misses, 1);
   atomic_fetch_add_explicit (&op->ino->demand_bytes, range_len (op->range), memory_order_relaxed);
 }
 
@@ -165,6 +201,7 @@ static bool
 read_done (struct inode_op *op, int err)
 {
   struct inode *ino = op->ino;
+  unsigned hits;
 
   fill_release (op);
   if (op->missed) {
@@ -172,10 +209,18 @@ read_done (struct inode_op *op, int err)
     if (op->joined)
       STAT_ADD (ino, joined, 1);
   }
-  else
-    STAT_ADD (ino, hits, 1);
+  if (op->nmissed)
+    STAT_ADD (ino, misses, op->nmissed);
+  hits = pages_touched (op->range) - op->nmissed;
+  if (hits)
+    STAT_ADD (ino, hits, hits);
   if (ino->ra && !err && !op->told)
     tell_readahead (op);
+  else if (ino->ra && op->used_ahead) {
+    lock_take (&ino->ra_lock);
+    feed_back (op);
+    lock_drop (&ino->ra_lock);
+  }
   op->err = err;
   return true;
 }
@@ -217,6 +262,8 @@ read_run (struct inode_op *op)
     fill_release (op);
     if (!op->missed)
       first_miss (op);
+    if (holes_wait (op, op->pos))
+      return false;
     err = ask_for_rest (op);
     if (ino->ra && !op->told) {
       op->told = true;          /* both leave together, the demand first */
@@ -250,6 +297,11 @@ inode_prefetch (struct inode *ino, struct range r, bool ahead)
     missing = rangeset_next_gap (&st->map, part, &gap);
     rwlock_drop (&st->lock);
     if (!missing) {
+      pos = part.end;
+      continue;
+    }
+    if (ahead && holes_prefetch (ino, gap.start)) {
+      asked += part.end - gap.start;
       pos = part.end;
       continue;
     }

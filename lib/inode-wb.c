@@ -452,6 +452,7 @@ wb_end (struct wb *wb, int err)
   if (wb->counted)
     gen_add_locked (ino, wb->seq, -(int64_t) wb->counted);
   list_remove (&wb->node);
+  holes_touched_locked (ino, wb->range);
   if (--ino->nwbs == 0)
     throttle_busy (&ino->throttle, false, clock_now (env->clock));
   gen_settle_locked (ino);

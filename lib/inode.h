@@ -176,7 +176,10 @@ struct inode_op {
   unsigned min_frames, mem_seen;
   unsigned max_frames;          /* write: no more a turn, for tree nodes want memory too; 0: any */
   uint64_t starved_at_ns, starved_pos;  /* ENOMEM since then, without coming further than there; 0: not */
-  bool missed, joined, used_ahead, told;
+  bool missed, joined, told, asked_holes;
+  unsigned nmissed;             /* read: pages of it that were not there */
+  unsigned used_ahead;          /* read: pages that were fetched ahead, and are read for the first time */
+  uint64_t counted;             /* read: nmissed counts up to here */
   struct list_node node;        /* mem_waiters, tokens or dirty_waiters */
   struct list *on;              /* which of them, under that list's lock */
   bool parked, syncing;         /* was on mem_waiters; is on tokens */
@@ -243,6 +246,14 @@ extern struct inode_dirty inode_get_dirty (struct inode *);
 
 /* Drop every clean page (drain, revalidate, identity); dirty ones stay. */
 extern void inode_invalidate (struct inode *, struct range);
+
+/* Ask the origin what of the surroundings of off it holds nothing of, unless that was done lately; reads of it then need
+ * neither request nor frame.  Comes of itself where zeros are read.
+ */
+extern void inode_ask_holes (struct inode *, uint64_t off);
+
+/* What was learned of holes is forgotten: to make room, or because it may not be true any more. */
+extern void inode_forget_holes (struct inode *);
 
 /* Eviction: of the pages pgnos[i], in frames[i] when they were picked, drop those that are clean and
  * unused; the others go back to the policy.  Sorted by page, so that each stripe is taken once.  Returns how many

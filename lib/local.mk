@@ -107,6 +107,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/inode-evict.c \
 	%D%/inode-extents.c \
 	%D%/inode-fill.c \
+	%D%/inode-holes.c \
 	%D%/inode-ledger.c \
 	%D%/inode-priv.h \
 	%D%/inode-read.c \

@@ -218,32 +218,81 @@ grain_type_locked (struct origin_mem *m, uint64_t off, uint64_t end)
   return ORIGIN_EXTENT_HOLE | ORIGIN_EXTENT_ZERO;
 }
 
+struct extent {
+  uint64_t off, len;
+  unsigned type;
+};
+
+/* What lies from `at` on, up to end. */
+static struct extent
+extent_at_locked (struct origin_mem *m, uint64_t at, uint64_t end)
+{
+  struct extent e = { at, 0, 0 };
+
+  while (at < end) {
+    uint64_t next = (at | (GRAIN - 1)) + 1;
+    unsigned t;
+
+    if (next > end)
+      next = end;
+    t = grain_type_locked (m, at, next);
+    if (at == e.off)
+      e.type = t;
+    else if (t != e.type)
+      break;
+    at = next;
+  }
+  e.len = at - e.off;
+  return e;
+}
+
+/* A question that is held may be one that the server looked at when it came, whatever was written since: every other
+ * one is.  The list ends with a length of 0.
+ */
+static void
+look_at_extents_locked (struct origin_mem *m, struct origin_req *req)
+{
+  uint64_t at = req->off, end = req->off + req->len;
+  struct extent *v = NULL;
+  size_t n = 0, max = 0;
+
+  if (req->cookie % 2 == 0)
+    return;
+  do {
+    v = grow (v, n, &max, sizeof *v);
+    v[n] = extent_at_locked (m, at, end);
+    at += v[n].len;
+  } while (v[n++].len > 0);
+  req->reply = v;
+}
+
+static void
+forget_extents (struct origin_req *req)
+{
+  if (req->cmd != ORIGIN_STATUS)
+    return;
+  free (req->reply);
+  req->reply = NULL;
+}
+
 /* One extent at a time, so that extent() is called with no lock held. */
 static void
 tell_extents (struct origin_mem *m, struct origin_req *req)
 {
   uint64_t at = req->off, end = req->off + req->len;
+  struct extent *v = req->reply, e;
+  size_t i = 0;
 
   while (at < end) {
-    uint64_t start = at;
-    unsigned type = 0;
-
-    lock_take (&m->lock);
-    while (at < end) {
-      uint64_t next = (at | (GRAIN - 1)) + 1;
-      unsigned t;
-
-      if (next > end)
-        next = end;
-      t = grain_type_locked (m, at, next);
-      if (at == start)
-        type = t;
-      else if (t != type)
-        break;
-      at = next;
+    if (v)
+      e = v[i++];
+    else {
+      lock_take (&m->lock);
+      e = extent_at_locked (m, at, end);
+      lock_drop (&m->lock);
     }
-    lock_drop (&m->lock);
-    req->extent (req, start, at - start, type);
+    req->extent (req, e.off, e.len, e.type);
+    at += e.len;
     if (req->flags & ORIGIN_ONE)
       break;
   }
@@ -255,6 +304,7 @@ answer (struct origin_mem *m, struct origin_req *req, int err)
 {
   if (req->cmd == ORIGIN_STATUS && err == 0)
     tell_extents (m, req);
+  forget_extents (req);
   lock_assert_none_held ();
   req->done (req, err);
   lock_take (&m->lock);
@@ -315,7 +365,10 @@ mem_submit (struct origin *o, struct origin_req *req)
   m->log[m->nlog] = (struct origin_mem_log) { req->cmd, req->flags, req->off, req->len, -1 };
   req->cookie = m->log_base + m->nlog++;
 
+  req->reply = NULL;
   if (must_wait_locked (m, req->cmd)) {
+    if (req->cmd == ORIGIN_STATUS)
+      look_at_extents_locked (m, req);
     list_push_back (&m->held, &req->node);
     m->nheld[req->cmd]++;
     pthread_cond_broadcast (&m->arrived);
@@ -596,6 +649,7 @@ origin_mem_lose (struct origin *o, bool apply, bool forget)
   list_for_each_safe (node, next, &m->held) {
     struct origin_req *req = list_entry (node, struct origin_req, node);
 
+    forget_extents (req);        /* sent again, looked at again */
     if (!is_write_like (req) && req->cmd != ORIGIN_FLUSH)
       continue;
     unhold_locked (m, req);

@@ -86,6 +86,7 @@ check_PROGRAMS += %D%/test-plants
 	lib/inode-evict.c \
 	lib/inode-extents.c \
 	lib/inode-fill.c \
+	lib/inode-holes.c \
 	lib/inode-ledger.c \
 	lib/inode-read.c \
 	lib/inode-sync.c \

@@ -99,6 +99,7 @@ PLUGIN_MODEL_TESTS = \
 	%D%/plugin-model-writethrough.sh \
 	%D%/plugin-never-flush.sh \
 	%D%/plugin-oracle.sh \
+	%D%/plugin-holes.sh \
 	%D%/plugin-parallel-misses.sh \
 	%D%/plugin-sigterm.sh \
 	%D%/plugin-two-exports.sh \

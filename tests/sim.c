@@ -630,7 +630,7 @@ one_extent (void *arg, uint64_t off, uint64_t len, unsigned type)
   return 0;
 }
 
-/* The origin answers at once. */
+/* It waits, so the origin must answer at once; to the questions of the cache as well. */
 static void
 ask_extents (struct sim *s)
 {
@@ -642,7 +642,9 @@ ask_extents (struct sim *s)
   if (s->away)
     return;
   s->extents++;
+  origin_mem_open_door (d->d->origin, ORIGIN_STATUS);
   err = inode_extents (d->d->ino, r, one_in (s, 2), one_extent, &w);
+  origin_mem_close_door (d->d->origin, ORIGIN_STATUS);
   if (err && !may_fail (s, err))
     violation (s, "extents failed", r.start, 0, (unsigned) err, 0);
   if (!err && w.pos == r.start)
@@ -662,6 +664,16 @@ write_back (struct sim *s)
   }
 }
 
+/* A question that would come of itself only where much reads as zeros. */
+static void
+learn_holes (struct sim *s)
+{
+  struct inode *ino = random_disk (s)->d->ino;
+
+  inode_forget_holes (ino);
+  inode_ask_holes (ino, below (s, s->size));
+}
+
 static void
 seldom (struct sim *s)
 {
@@ -679,6 +691,8 @@ seldom (struct sim *s)
     inode_prefetch (random_disk (s)->d->ino, random_range (s), true);
   else if (one_in (s, 8))
     ask_extents (s);
+  else if (one_in (s, 4))
+    learn_holes (s);
   else if (one_in (s, 30))
     inode_invalidate (random_disk (s)->d->ino, RANGE_ALL);
 }
@@ -829,7 +843,6 @@ build (struct sim *s)
 
     d->d = world_add (&s->w, &info);
     origin_mem_close_all (d->d->origin);
-    origin_mem_open_door (d->d->origin, ORIGIN_STATUS);
     d->cur = calloc (1, s->size);
     d->loose = calloc (1, s->size);
   }

@@ -1374,6 +1374,316 @@ fill_patterns (void **state)
   return 0;
 }
 
+/*----------------------------------------------------------------------*/
+/* Holes of the origin. */
+
+#define HOLE_BUF (256 * K)
+
+/* An origin without a byte of data. */
+static void
+set_up_hole (struct bed *b, uint64_t size)
+{
+  struct origin_info info = world_info (size);
+
+  memset (b, 0, sizeof *b);
+  world_init (&b->w, &(struct world_options) { .nframes = 1024 });
+  b->o = world_add (&b->w, &info)->origin;
+  b->ino = b->w.disk[0].ino;
+}
+
+/* All that were begun are done; room for more. */
+static void
+forget_tasks (struct bed *b)
+{
+  memset (b->task, 0, sizeof b->task);
+  b->ntasks = 0;
+}
+
+static void
+read_zeros (struct bed *b, uint64_t off, uint64_t len)
+{
+  forget_tasks (b);
+  memset (buf, 0xff, len);
+  assert_ok (rd (b, buf, off, len));
+  assert_is (buf, 0, len);
+}
+
+static uint32_t
+frames (struct bed *b)
+{
+  return memfile_in_use (b->w.mf);
+}
+
+TEST (a_hole_costs_one_read_one_question_and_no_frame)
+{
+  struct bed b;
+  uint64_t off;
+
+  set_up_hole (&b, 40 << 20);
+  for (off = 0; off < 40 << 20; off += HOLE_BUF)
+    read_zeros (&b, off, HOLE_BUF);
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  assert_int_equal (count (&b, ORIGIN_STATUS), 1);
+  assert_int_equal (frames (&b), 0);
+  tear_down (&b);
+}
+
+TEST (behind_a_hole_the_next_window_is_asked_about_and_not_read)
+{
+  struct bed b;
+  uint64_t mib = 1 << 20;
+
+  set_up_hole (&b, 400 * mib);
+  read_zeros (&b, 127 * mib, HOLE_BUF);
+  read_zeros (&b, 0, HOLE_BUF);         /* the window has a beginning as well */
+  assert_int_equal (count (&b, ORIGIN_STATUS), 1);
+  read_zeros (&b, 128 * mib - PAGE, 2 * PAGE);
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  assert_int_equal (count (&b, ORIGIN_STATUS), 2);
+  /* That one was twice as long. */
+  read_zeros (&b, 384 * mib - PAGE, PAGE);
+  assert_int_equal (count (&b, ORIGIN_STATUS), 2);
+  read_zeros (&b, 384 * mib, 16 * mib / 16);
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  assert_int_equal (count (&b, ORIGIN_STATUS), 3);
+  assert_int_equal (frames (&b), 0);
+  tear_down (&b);
+}
+
+TEST (a_disk_full_of_data_is_never_asked_for_holes)
+{
+  struct bed b;
+  uint64_t off;
+
+  set_up (&b);
+  for (off = 0; off < SIZE; off += 64 * K) {
+    forget_tasks (&b);
+    assert_ok (rd (&b, buf, off, 64 * K));
+  }
+  assert_int_equal (count (&b, ORIGIN_STATUS), 0);
+  tear_down (&b);
+}
+
+TEST (zeros_that_are_data_are_asked_about_once_and_then_less_and_less)
+{
+  struct bed b;
+  uint64_t i;
+
+  /* One page of each 64 KiB is zero, which is no hole worth speaking of. */
+  set_up_with (&b, world_info (SIZE), (struct world_options) { .nframes = 2048 });
+  for (i = 0; i < SIZE; i += 64 * K)
+    memset (origin_mem_volatile (b.o) + i, 0, PAGE);
+  for (i = 0; i < SIZE; i += 64 * K) {
+    forget_tasks (&b);
+    assert_ok (rd (&b, buf, i, PAGE));
+  }
+  assert_int_equal (count (&b, ORIGIN_STATUS), 1);
+  inode_forget_holes (b.ino);
+  inode_invalidate (b.ino, RANGE_ALL);
+  tear_down (&b);
+}
+
+TEST (who_reads_on_behind_zeros_waits_for_the_answer)
+{
+  struct bed b;
+  struct task *near, *far;
+
+  set_up_hole (&b, 64 << 20);
+  close_door (&b, ORIGIN_STATUS);
+  read_zeros (&b, 0, HOLE_BUF);
+  near = rd (&b, buf, HOLE_BUF, HOLE_BUF);
+  far = rd (&b, buf + HOLE_BUF, 60 << 20, PAGE);
+  assert_false (near->done);
+  assert_ok (far);
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  open_door (&b, ORIGIN_STATUS);
+  assert_ok (near);
+  assert_is (buf, 0, HOLE_BUF);
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  assert_int_equal (frames (&b), 0);
+  tear_down (&b);
+}
+
+TEST (nobody_waits_long_for_an_answer_about_holes)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up_hole (&b, 64 << 20);
+  close_door (&b, ORIGIN_STATUS);
+  read_zeros (&b, 0, PAGE);
+  t = rd (&b, buf, PAGE, PAGE);
+  assert_false (t->done);
+  assert_true (t->op.wake_at_ns > 0);
+  assert_true (t->op.wake_at_ns <= clock_now (&b.w.clock.base) + NSEC_PER_SEC);
+  clock_fake_advance (&b.w.clock, t->op.wake_at_ns - clock_now (&b.w.clock.base));
+  t->woken = true;
+  pump (&b);
+  assert_ok (t);
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  open_door (&b, ORIGIN_STATUS);
+  tear_down (&b);
+}
+
+TEST (a_cancelled_read_that_waits_for_an_answer_is_on_no_list)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up_hole (&b, 64 << 20);
+  close_door (&b, ORIGIN_STATUS);
+  read_zeros (&b, 0, PAGE);
+  t = rd (&b, buf, PAGE, PAGE);
+  assert_false (t->done);
+  inode_op_cancel (&t->op);
+  t->done = true;
+  open_door (&b, ORIGIN_STATUS);
+  assert_false (t->woken);
+  tear_down (&b);
+}
+
+TEST (what_was_written_before_the_answer_is_no_hole)
+{
+  struct bed b;
+
+  set_up_hole (&b, 64 << 20);
+  close_door (&b, ORIGIN_STATUS);
+  read_zeros (&b, 0, PAGE);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_STATUS), 1);
+  assert_int_equal (origin_mem_log_at (b.o, 1).cmd, ORIGIN_STATUS);     /* the odd ones look when they come */
+  forget_tasks (&b);
+  assert_ok (wr (&b, ones, 8 * PAGE, PAGE, 0));
+  clean (&b);
+  world_reclaim (&b.w, 1024);
+  assert_int_equal (frames (&b), 0);
+  assert_ok (wr (&b, twos, 16 * PAGE, 100, 0));
+  open_door (&b, ORIGIN_STATUS);
+  forget_tasks (&b);
+  assert_ok (rd (&b, buf, 7 * PAGE, 3 * PAGE));
+  assert_is (buf, 0, PAGE);
+  assert_is (buf + PAGE, 1, PAGE);
+  assert_is (buf + 2 * PAGE, 0, PAGE);
+  assert_int_equal (count (&b, ORIGIN_READ), 1);        /* of just that page */
+  assert_ok (rd (&b, buf, 16 * PAGE, PAGE));
+  assert_is (buf, 2, 100);
+  assert_is (buf + 100, 0, PAGE - 100);
+  tear_down (&b);
+}
+
+TEST (a_write_into_a_hole_is_data_and_the_rest_stays_a_hole)
+{
+  struct bed b;
+
+  set_up_hole (&b, 64 << 20);
+  read_zeros (&b, 0, PAGE);
+  forget_tasks (&b);
+  assert_ok (wr (&b, ones, 10 * PAGE + 100, PAGE, 0));
+  assert_ok (rd (&b, buf, 9 * PAGE, 4 * PAGE));
+  assert_is (buf, 0, PAGE + 100);
+  assert_is (buf + PAGE + 100, 1, PAGE);
+  assert_is (buf + 2 * PAGE + 100, 0, 2 * PAGE - 100);
+  clean (&b);
+  world_reclaim (&b.w, 1024);
+  assert_ok (rd (&b, buf, 9 * PAGE, 4 * PAGE));
+  assert_is (buf + PAGE + 100, 1, PAGE);
+  assert_is (buf + 2 * PAGE + 100, 0, 2 * PAGE - 100);
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  tear_down (&b);
+}
+
+TEST (holes_are_forgotten_with_the_connection_and_with_the_clean_pages)
+{
+  struct bed b;
+
+  set_up_hole (&b, 64 << 20);
+  read_zeros (&b, 0, HOLE_BUF);
+  origin_mem_lose (b.o, false, false);
+  read_zeros (&b, HOLE_BUF, HOLE_BUF);
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  read_zeros (&b, 4 * HOLE_BUF, HOLE_BUF);
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  inode_invalidate (b.ino, RANGE_ALL);
+  read_zeros (&b, 8 * HOLE_BUF, HOLE_BUF);
+  assert_int_equal (count (&b, ORIGIN_READ), 3);
+  assert_int_equal (count (&b, ORIGIN_STATUS), 3);
+  tear_down (&b);
+}
+
+TEST (an_answer_from_before_the_connection_was_lost_teaches_nothing)
+{
+  struct bed b;
+
+  set_up_hole (&b, 64 << 20);
+  close_door (&b, ORIGIN_STATUS);
+  read_zeros (&b, 0, PAGE);
+  origin_mem_lose (b.o, false, false);
+  open_door (&b, ORIGIN_STATUS);
+  read_zeros (&b, PAGE, PAGE);
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  tear_down (&b);
+}
+
+TEST (an_answer_that_fails_teaches_nothing_and_stops_nobody)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up_hole (&b, 64 << 20);
+  close_door (&b, ORIGIN_STATUS);
+  read_zeros (&b, 0, PAGE);
+  t = rd (&b, buf, PAGE, PAGE);
+  answer (&b, 0, EIO);
+  assert_ok (t);
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  open_door (&b, ORIGIN_STATUS);
+  tear_down (&b);
+}
+
+TEST (what_is_known_of_holes_is_bounded)
+{
+  struct bed b;
+  uint64_t i, k;
+
+  /* Every other page of 64 MiB is a hole: 8192 of them, and room for 64 + 1024 / 16. */
+  set_up_hole (&b, 64 << 20);
+  for (i = PAGE; i < 64 << 20; i += 2 * PAGE)
+    origin_mem_volatile (b.o)[i] = 1;
+  for (k = 0; k < 8; k++) {
+    inode_ask_holes (b.ino, k * 8 << 20);
+    i = k * 8 << 20;
+    forget_tasks (&b);
+    assert_ok (rd (&b, buf, i, PAGE));
+    assert_is (buf, 0, PAGE);
+    assert_ok (rd (&b, buf, i + PAGE, PAGE));
+    assert_is (buf, 1, 1);
+  }
+  assert_true (budget_free_bytes (&b.w.budget) > 0);
+  inode_check (b.ino);
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
+/* Counters. */
+
+TEST (hits_and_misses_are_blocks)
+{
+  struct inode_stats *st;
+  struct bed b;
+
+  set_up (&b);
+  st = inode_get_stats (b.ino);
+  assert_ok (rd (&b, buf, 0, 4 * PAGE));
+  assert_int_equal (st->misses, 4);
+  assert_int_equal (st->hits, 0);
+  assert_ok (rd (&b, buf, PAGE, 2 * PAGE));
+  assert_int_equal (st->hits, 2);
+  /* Half of it is there; the ends are in the middle of pages. */
+  assert_ok (rd (&b, buf, 2 * PAGE + 10, 4 * PAGE));
+  assert_int_equal (st->hits, 4);
+  assert_int_equal (st->misses, 7);
+  tear_down (&b);
+}
+
 int
 main (void)
 {
@@ -1433,6 +1743,20 @@ main (void)
     cmocka_unit_test (who_finds_no_memory_waits_a_minute_and_no_longer),
     cmocka_unit_test (an_inode_goes_with_its_pages),
     cmocka_unit_test (every_allocation_may_fail),
+    cmocka_unit_test (a_hole_costs_one_read_one_question_and_no_frame),
+    cmocka_unit_test (behind_a_hole_the_next_window_is_asked_about_and_not_read),
+    cmocka_unit_test (a_disk_full_of_data_is_never_asked_for_holes),
+    cmocka_unit_test (zeros_that_are_data_are_asked_about_once_and_then_less_and_less),
+    cmocka_unit_test (who_reads_on_behind_zeros_waits_for_the_answer),
+    cmocka_unit_test (nobody_waits_long_for_an_answer_about_holes),
+    cmocka_unit_test (a_cancelled_read_that_waits_for_an_answer_is_on_no_list),
+    cmocka_unit_test (what_was_written_before_the_answer_is_no_hole),
+    cmocka_unit_test (a_write_into_a_hole_is_data_and_the_rest_stays_a_hole),
+    cmocka_unit_test (holes_are_forgotten_with_the_connection_and_with_the_clean_pages),
+    cmocka_unit_test (an_answer_from_before_the_connection_was_lost_teaches_nothing),
+    cmocka_unit_test (an_answer_that_fails_teaches_nothing_and_stops_nobody),
+    cmocka_unit_test (what_is_known_of_holes_is_bounded),
+    cmocka_unit_test (hits_and_misses_are_blocks),
   };
 
   return cmocka_run_group_tests (tests, fill_patterns, NULL);

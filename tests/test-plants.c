@@ -112,6 +112,11 @@ TEST (an_older_attempt_after_newer_bytes_is_found)
   is_found (PLANT_OLD_AFTER_NEW);
 }
 
+TEST (a_hole_over_newer_data_is_found)
+{
+  is_found (PLANT_HOLE_OVER_WRITE);
+}
+
 TEST (a_byte_lost_at_the_edge_of_a_segment_is_found)
 {
   is_found (PLANT_EDGE_LOST);
@@ -127,6 +132,7 @@ main (void)
     cmocka_unit_test (eviction_of_a_page_that_travels_is_found),
     cmocka_unit_test (a_trim_that_overtakes_a_later_write_is_found),
     cmocka_unit_test (an_older_attempt_after_newer_bytes_is_found),
+    cmocka_unit_test (a_hole_over_newer_data_is_found),
     cmocka_unit_test (a_byte_lost_at_the_edge_of_a_segment_is_found),
   };
 
