@@ -10,7 +10,10 @@ requires_plugin
 cd "$tmp"                       # relative paths are relative to this
 start_client
 mkdir "$durable"
-start_origin size=16M exports=a,b default=a fua=native
+restart_origin_as_before () {
+  start_origin size=16M extents=no exports=a,b default=a fua=native
+}
+restart_origin_as_before
 
 # cache SOCKET ARG...: over the origin's socket, however it is named.
 with () {
@@ -21,7 +24,7 @@ done_with () {
   stop_nbdkit cache || fail "the cache ended with $?"
 }
 
-# The origin, named in every way; export a and b differ.
+# effect of uri, socket, export: the origin, named in every way; export a and b differ.
 client "
 for name in 'a', 'b':
     o = connect('$origin_sock', name)
@@ -48,7 +51,7 @@ with socket=origin.sock
 client "assert first('$cache_sock') == 'a'"
 done_with
 
-# dynamic-export: the client's name counts, "" is what the origin makes of it, and an
+# effect of dynamic-export: the client's name counts, "" is what the origin makes of it, and an
 # export that is not there is refused to the one who asks for it.
 with socket=origin.sock dynamic-export=true
 client "
@@ -67,7 +70,7 @@ assert sorted(n for n in names if n) == ['a', 'b'], names
 "
 done_with
 
-# cache=: who has a write when it is acknowledged, and when it is flushed.
+# effect of cache: who has a write when it is acknowledged, and when it is flushed.
 tag=0
 for mode in writeback writethrough unsafe none; do
   tag=$((tag + 1))
@@ -97,7 +100,7 @@ h.shutdown()"
 o.shutdown()"
 done
 
-# cache-dirty-expire: without any flush, in time.
+# effect of cache-dirty-expire: without any flush, in time.
 with socket=origin.sock cache-dirty-expire=0.05
 client "
 h = connect('$cache_sock')
@@ -112,7 +115,7 @@ o.shutdown()
 "
 done_with
 
-# cache-readahead=off: the origin is asked for what was asked for; the default asks for more.
+# effect of cache-readahead: the origin is asked for what was asked for; the default asks for more.
 for readahead in off 1M; do
   origin clearlog
   with socket=origin.sock cache-readahead=$readahead
@@ -130,7 +133,7 @@ h.shutdown()
   esac
 done
 
-# cache-size: what was read is served again from memory if it fits, and not if it does not.
+# effect of cache-size: what was read is served again from memory if it fits, and not if it does not.
 for size in 2M 64M; do
   with socket=origin.sock cache-size=$size cache-readahead=off
   client "
@@ -150,7 +153,7 @@ h.shutdown()"
   done_with
 done
 
-# cache-dirty-max, cache-dirty-background: never more than that is missing at the origin,
+# effect of cache-dirty-max, cache-dirty-background: never more than that is missing at the origin,
 # and below the second nothing is sent.
 with socket=origin.sock cache-size=16M cache-dirty-max=1M cache-dirty-background=512k \
   cache-dirty-expire=1000
@@ -170,8 +173,67 @@ h.shutdown()
   fail "only $(origin_stat write_bytes) of 4 MiB were written back over a bound of 1 MiB"
 done_with
 
-# connections: as many as said at most, where the origin allows several.
-# timeout, reconnect: an origin that is silent, one that is away.
+# effect of connections: as many as said at most, where the origin allows several; block status has
+# one of its own there.
+stop_client
+kill_origin
+start_origin -t 64 size=16M extents=no rdelay=0.01 exports=a,b default=a
+for n in 1 3; do
+  with socket=origin.sock connections=$n cache-readahead=off
+  start_client
+  client "
+h = connect('$cache_sock')
+p = [aio_read(h, 4096, 4096 * i) for i in range(256)]
+most = 0
+while not all(x.finished for x in p):
+    h.poll(1)
+    for x in p:
+        x.drive(0)
+    with open('/proc/net/unix') as f:
+        most = max(most, sum(line.split()[-1] == '$origin_sock' and line.split()[5] == '03'
+                             for line in f))
+assert 1 <= most <= $n + ($n > 1), '%d connections' % most
+assert $n == 1 or most > 2, 'only %d connections' % most
+h.shutdown()"
+  stop_client
+  done_with
+done
+kill_origin
+restart_origin_as_before
+start_client
+
+# An origin without flush: one is offered all the same, and said to mean little (D4, nbd.B-43).
+kill_origin
+start_origin size=16M flush=no fua=none exports=a,b default=a
+with socket=origin.sock
+client "
+h = connect('$cache_sock')
+h.pwrite(pattern(5, 4096), 0)
+h.flush()
+o = connect('$origin_sock', 'a')
+assert o.pread(4096, 0) == pattern(5, 4096)
+o.shutdown()
+h.shutdown()"
+[ "$(grep -c 'warning: .*no flush' "$cache_log")" -eq 1 ] || fail "no warning, or several"
+done_with
+kill_origin
+restart_origin_as_before
+
+# A trim that the origin refuses is a wish that was not granted, no error (nbd.B-57).
+with socket=origin.sock
+origin fail trim EINVAL
+client "
+h = connect('$cache_sock')
+h.pwrite(pattern(6, 65536), 1 * MIB)
+h.flush()
+h.trim(65536, 1 * MIB)
+h.flush()
+assert h.pread(65536, 1 * MIB) in (bytes(65536), pattern(6, 65536))
+h.shutdown()"
+origin clearfail
+done_with
+
+# effect of timeout, reconnect: an origin that is silent, one that is away.
 with socket=origin.sock reconnect=0 timeout=0.2
 client "
 h = connect('$cache_sock')
@@ -207,7 +269,7 @@ h.shutdown()
 origin open read
 done_with
 
-# cache-stats: at the end at least, one number a line; - is standard error.
+# effect of cache-stats: at the end at least, one number a line; - is standard error.
 with socket=origin.sock cache-stats=stats
 client "h = connect('$cache_sock')
 h.pread(4096, 0)
@@ -222,6 +284,19 @@ for name in hits misses joined fills fill_bytes readahead_bytes readahead_wasted
             metadata_bytes; do
   grep -q "\.$name=" stats || fail "cache-stats lacks $name"
 done
+# Whatever an export is called, a line is a counter.
+kill_origin
+durable="$tmp/durable.any"
+start_origin size=1M
+with socket=origin.sock dynamic-export=true cache-stats=stats
+client "
+for name in 'x\\ny=1', 'n' * 3000, 'a.b=c', '%s%n':
+    h = connect('$cache_sock', name)
+    h.pread(512, 0)
+    h.shutdown()"
+done_with
+! grep -E -v '^[ -~]+\.[a-z_]+=[0-9]+$' stats || fail "not a counter"
+[ "$(grep -c '\.hits=' stats)" -eq 4 ] || fail "not the counters of four exports"
 with socket=origin.sock cache-stats=-
 client "h = connect('$cache_sock')
 h.shutdown()"

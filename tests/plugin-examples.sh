@@ -50,7 +50,7 @@ start_door () {
 start_door tcp -p "$port"
 start_door tls -p "$tls_port" --tls=require --tls-psk="$tmp/keys.psk"
 
-# The commands, one a line.
+# effect of hostname, port: see the third.  The commands, one a line.
 sed -n '/^=head1 EXAMPLES/,/^=head1 PARAMETERS/p' "$srcdir/plugin/nbdkit-pagecache-plugin.pod" |
   sed -n -e ':more' -e '/^ .*\\$/ { N; s/ *\\\n */ /; b more' -e '}' -e 's/^ \(nbdkit .*\)/\1/p' \
   > "$tmp/commands"

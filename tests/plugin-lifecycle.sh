@@ -26,6 +26,7 @@ run 1 'error: pagecache: the cache cannot be set up: Cannot allocate memory' \
   FAKE_CREATE=12 -- -f "$fake" nbd://host/
 run 1 'error: pagecache: the probe of host gave: Connection refused' \
   FAKE_PROBE=111 -- "$fake" nbd://host/
+# No thread to be had (nbd.B-99).
 run 1 'error: pagecache: the cache cannot be started: Resource temporarily' \
   FAKE_START=11 -- -f -U "$tmp/a" -P "$tmp/a.pid" "$fake" nbd://host/
 

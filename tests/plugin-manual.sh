@@ -26,6 +26,35 @@ while read -r name; do
   grep -q -- "\b$name\b" "$tmp/help" || fail "$name is not in the help"
 done < "$tmp/code"
 
+# Each is in the synopsis and in README.md, has a test of its bad values and one of what it does:
+# a line "# effect of NAME, NAME: ..." in a test of the plugin.
+sed -n '/^=head1 SYNOPSIS/,/^=head1 DESC/p' "$pod" > "$tmp/synopsis"
+sed -n '/^## Parameters/,/^## Read on/p' "$srcdir/README.md" > "$tmp/readme"
+cat "$srcdir"/tests/plugin-*.sh | sed -n 's/^ *# effect of \([^:]*\):.*/, \1,/p' > "$tmp/effects"
+while read -r name; do
+  grep -E -q "^refused \"\^?$name=" "$srcdir/tests/plugin-parameters.sh" ||
+    fail "no test of a bad value of $name"
+  grep -q ", $name," "$tmp/effects" || fail "no test of what $name does"
+  case $name in
+    file | dir) continue ;;
+  esac
+  grep -q -- "\b$name=\|\[$name=\]" "$tmp/synopsis" || fail "$name is not in the synopsis"
+  grep -q -- "\`$name\`" "$tmp/readme" || fail "$name is not in README.md"
+done < "$tmp/code"
+grep -o ', [a-z-]*' "$tmp/effects" | cut -c 3- | sort -u | diff "$tmp/code" - ||
+  fail "tests of the effects (>) of what is no parameter (<)"
+
+# The counters of the manual are those that are written (plugin-effects.sh has them).
+sed -n '/^for name in hits/,/do$/p' "$srcdir/tests/plugin-effects.sh" |
+  tr -s ' ;\\' '\n' | grep -v -x -e for -e name -e in -e do -e '' | sort > "$tmp/counters"
+sed -n '/^=head1 STATISTICS/,/^=head1 DEBUG/s/^ \([a-z_][a-z_]*\(, [a-z_]*\)*\)\(  .*\)\{0,1\}$/\1/p' "$pod" |
+  tr -s ', ' '\n' | grep . | sort > "$tmp/told"
+diff "$tmp/counters" "$tmp/told" || fail "counters that are written (<) and told (>)"
+
+# No clock that somebody could set back (nbd.B-100).
+! grep -n -E 'CLOCK_REALTIME|gettimeofday|[^_a-z]time \((NULL|&)' "$srcdir"/lib/*.c "$srcdir"/plugin/*.c ||
+  fail "a clock that can be set is read"
+
 # The values that the manual promises are those of the messages.
 grep -q 'C<writeback>' "$pod" && grep -q '^=item B<cache=unsafe>' "$pod" ||
   fail "a mode is missing"

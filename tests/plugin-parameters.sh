@@ -34,6 +34,8 @@ uri=nbd://localhost:1/
 size='(allowed: 1M to 8T; a number and one of b k m g t)'
 seconds='(allowed: 0.001 to 604800 seconds)'
 
+# nbd.B-1, nbd.B-2, nbd.B-3, nbd.B-4, nbd.B-5, nbd.B-8, nbd.B-9, nbd.B-13, nbd.B-14, nbd.B-15,
+# nbd.B-18, nbd.B-22
 refused "cache-sizes=1G: unknown parameter (did you mean cache-size?)" $uri cache-sizes=1G
 refused "cache-size=: empty value $size" $uri cache-size=
 refused "cache-size=1GiB: a suffix is one letter $size" $uri cache-size=1GiB
@@ -49,7 +51,10 @@ refused "cache=writeback : unknown mode (allowed: writeback, writethrough, none 
   $uri 'cache=writeback '
 refused "cache=a\\x0ab: unknown mode (allowed: writeback, writethrough, none or unsafe)" \
   $uri cache=$'a\nb'
+refused "connections=0: out of range (allowed: 1 to 64)" $uri connections=0
+refused "connections=x: not a number (allowed: 1 to 64)" $uri connections=x
 refused "connections=65: out of range (allowed: 1 to 64)" $uri connections=65
+refused "timeout=0: out of range $seconds" $uri timeout=0
 refused "timeout=10ms: not a number of seconds $seconds" $uri timeout=10ms
 refused "reconnect=-1: negative (allowed: 0 to 604800 seconds)" $uri reconnect=-1
 refused "cache-readahead=on: not a number (allowed: off, or 4K to an eighth of cache-size)" \
@@ -67,10 +72,23 @@ refused "^cache-stats=no/file: its folder: No such file or directory .allowed: "
   $uri cache-stats=no/file
 refused "dynamic-export=maybe: neither true nor false (allowed: true or false)" \
   $uri dynamic-export=maybe
+# effect of file, dir: none yet.
 refused "file=x: not supported in this version, which has no origin for local files" file=x
 refused "dir=x: not supported in this version, which has no origin for local files" dir=x
 
-# The origin.
+# The origin: nbd.B-16, nbd.B-30, nbd.B-31, nbd.B-32, nbd.B-33, nbd.B-34, nbd.B-35, nbd.B-36.
+refused "socket=: empty value (allowed: the path of a Unix socket)" socket=
+refused "hostname=: empty value (allowed: a name or an address)" hostname=
+refused "^port=0: out of range .allowed: 1 to 65535, " hostname=localhost port=0
+refused "port=65536: out of range (allowed: 1 to 65535)" hostname=localhost port=65536
+refused "^port=nothing: neither a number nor a known service " hostname=localhost port=nothing
+refused "vsock=here: not a number (allowed: a context id, 0 to 4294967295)" vsock=here
+refused "^export=x.*: .* bytes .allowed: at most 4096 bytes.$" socket=x \
+  export="$(printf '%04097d' 0 | tr 0 x)"
+refused "^tls=maybe: unknown .allowed: off or require.$" hostname=localhost tls=maybe
+refused "tls-verify=perhaps: neither true nor false (allowed: true or false)" nbds://h/ \
+  tls-verify=perhaps
+refused "tls-username=: empty value (allowed: a name)" nbds://h/ tls-username=
 refused "^uri: missing: no origin is named" cache=none
 refused "uri=$uri: contradicts socket=x: one origin, named once" $uri socket=x
 refused "port=1: contradicts uri=$uri (a port belongs to hostname or vsock)" $uri port=1
@@ -91,7 +109,11 @@ refused "^tls=on: would fall back to clear text .* .allowed: off or require.$" $
 refused "^tls-certificates=nowhere: No such file or directory " nbds://h/ tls-certificates=nowhere
 refused "^tls-psk=pki: not a file" nbds://h/ tls-psk=pki
 
-# Nobody there, no such export, nothing that speaks NBD: said at once, with the address.
+# Nobody there, no such name, no such export, nothing that speaks NBD: said at once, with the address
+# (nbd.B-39, nbd.B-40).
+refused "^.*no..host.*: .*" nbd://no..host/
+# effect of vsock: the address that is tried.
+refused "^nbd.vsock://.*: connect: " vsock=3 port=1
 refused "^.*localhost:1.*: .*Connection refused" $uri
 refused "^.*$tmp/absent.*: .*No such file or directory" socket=absent
 mkdir "$durable"
@@ -99,7 +121,7 @@ start_origin size=1M exports=a,b
 refused "^.*origin.sock.*nosuch.*: .*" "nbd+unix:///nosuch?socket=$origin_sock"
 refused "^.*origin.sock.*nosuch.*: .*" socket="$origin_sock" export=nosuch
 
-# A warning is a line too, and not the end.
+# A warning is a line too, and not the end (nbd.B-6).
 ram=$(awk '/^MemTotal:/ { print int ($2 / 1048576) + 1 }' /proc/meminfo)
 start_nbdkit cache "$plugin" "nbd+unix:///a?socket=$origin_sock" cache-size="${ram}G"
 grep -q "pagecache: warning: cache-size=${ram}G: more than this machine's memory" "$cache_log" ||

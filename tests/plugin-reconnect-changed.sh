@@ -21,13 +21,13 @@ expect_in_log () {
 
 # Larger: whoever has it open keeps the old size; the next who comes alone has the new one,
 # with what was written.
-start_origin size=2M
+start_origin extents=no size=2M
 start_cache reconnect=60 cache-size=8M
 client "
 h = connect('$cache_sock')
 h.pwrite(pattern(1, 65536), 0)"
 kill_origin
-start_origin size=4M
+start_origin extents=no size=4M
 client "
 h.flush()
 assert errno_of(h.pread, 512, 2 * MIB) in ('EINVAL', 'EIO')
@@ -61,7 +61,7 @@ kill_origin
 client "
 h.pwrite(pattern(3, 65536), 2 * MIB)
 h.pwrite(pattern(3, 65536), 1 * MIB)"
-start_origin size=2M
+start_origin extents=no size=2M
 expect_in_log '2097152 bytes instead of 4194304'
 client "
 end = time.monotonic() + 20 * $pc_slowness
@@ -81,7 +81,7 @@ o.shutdown()
 "
 # As large as before: what was kept goes there.
 kill_origin
-start_origin size=4M
+start_origin extents=no size=4M
 client "
 end = time.monotonic() + 20 * $pc_slowness
 while errno_of(h.flush) is not None:
@@ -100,7 +100,7 @@ client "
 h = connect('$cache_sock')
 h.pwrite(pattern(5, 4096), 3 * MIB)"
 kill_origin
-start_origin size=2M
+start_origin extents=no size=2M
 client "
 end = time.monotonic() + 20 * $pc_slowness
 while errno_of(h.pread, 4096, 3 * MIB) is None:
@@ -120,7 +120,7 @@ mkdir "$durable"
 for change in "readonly=yes exports=a,b default=a" "exports=a,b default=b" \
               "exports=a,b default=a minblock=4096"; do
   rm -f "$durable"/*
-  start_origin size=2M exports=a,b default=a
+  start_origin extents=no size=2M exports=a,b default=a
   start_cache reconnect=60 cache-size=8M cache-dirty-expire=1000
   client "
 h = connect('$cache_sock')
@@ -128,7 +128,7 @@ h.pread(65536, 1 * MIB)
 h.pwrite(pattern(6, 65536), 0)"
   kill_origin
   # shellcheck disable=SC2086
-  start_origin size=2M $change
+  start_origin extents=no size=2M $change
   expect_in_log 'came back as another'
   client "
 assert errno_of(h.pread, 4096, 512 * KIB) == 'EIO'
@@ -139,7 +139,7 @@ assert errno_of(h.trim, 4096, 1 * MIB) == 'EIO'
 assert errno_of(h.flush) == 'EIO'
 " || fail "with $change"
   kill_origin
-  start_origin size=2M exports=a,b default=a
+  start_origin extents=no size=2M exports=a,b default=a
   client "
 end = time.monotonic() + 20 * $pc_slowness
 while errno_of(h.flush) is not None:
@@ -161,7 +161,7 @@ h.shutdown()"
   kill_origin
 done
 
-# cache-revalidate: what differs is seen when the first client comes (open), between clients
+# effect of cache-revalidate: what differs is seen when the first client comes (open), between clients
 # only by those who look again (SECONDS), or not at all.  The origin is not restarted, but another
 # stands at its socket; the old connection goes on.
 rm -rf "$durable"
@@ -170,13 +170,13 @@ swap_origin () {                # size of the new one
   old=$origin_pid
   rm -f "$origin_ctl"
   durable="$tmp/durable.$1"
-  start_origin size="$1"
+  start_origin extents=no size="$1"
   origin_uri="nbd+unix:///?socket=$origin_sock"
 }
 for how in open never 0.05; do
   durable="$tmp/durable"
   rm -f "$durable"*
-  start_origin size=2M
+  start_origin extents=no size=2M
   start_cache cache-size=8M cache-revalidate=$how
   client "
 h = connect('$cache_sock')
@@ -202,7 +202,7 @@ done
 
 # SECONDS: also while a client is there, who keeps the size that was told.
 rm -f "$durable"*
-start_origin size=2M
+start_origin extents=no size=2M
 start_cache cache-size=8M cache-revalidate=0.05
 client "
 h = connect('$cache_sock')
@@ -220,7 +220,7 @@ kill_origin
 # Dirty bytes are kept and reported: they belong to whom they were written for.
 durable="$tmp/durable"
 rm -f "$durable"*
-start_origin size=2M
+start_origin extents=no size=2M
 start_cache cache-size=8M cache-dirty-expire=1000
 origin close write
 client "

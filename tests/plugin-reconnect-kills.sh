@@ -13,7 +13,7 @@
 requires_plugin
 kills=${PC_KILLS:-$(ops_of 5 20)}
 
-start_origin -t 64 size=16M jitter=0.0005
+start_origin -t 64 extents=no size=16M jitter=0.0005
 start_cache -t 16 cache-size=4M reconnect=60
 start_client
 client "

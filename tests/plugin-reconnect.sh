@@ -3,7 +3,8 @@
 #
 # plugin-reconnect.sh - the origin goes away for a while, for longer than `reconnect', or has
 # gone before a client comes: who waits, who is served, who gets which error, and that nothing
-# has to be done when it is back (D15, D16, nbd.L-24).
+# has to be done when it is back (D15, D16, nbd.L-24).  The origin tells no holes, which would
+# be known without reading them.
 
 . tests/functions.sh
 . "$srcdir/tests/model-functions.sh"
@@ -17,7 +18,7 @@ def timed(f, *args, **kwargs):
 "
 
 # Within `reconnect': every kind of request waits and is carried out, hits are served.
-start_origin size=16M
+start_origin extents=no size=16M
 start_cache reconnect=60 cache-size=8M
 client "
 h, g = connect('$cache_sock'), connect('$cache_sock')
@@ -72,7 +73,7 @@ kill_origin
 # Longer than `reconnect': misses and flushes fail with EIO, hits and writes do not, up to
 # cache-dirty-max; it is tried on, and all of it is there in the end.
 rm -f "$durable"
-start_origin size=16M
+start_origin extents=no size=16M
 start_cache reconnect=0.5 cache-size=8M cache-dirty-max=1M
 client "
 h, g = connect('$cache_sock'), connect('$cache_sock')
@@ -122,7 +123,7 @@ kill_origin
 
 # reconnect=0: nobody waits.
 rm -f "$durable"
-start_origin size=16M
+start_origin extents=no size=16M
 start_cache reconnect=0
 client "h = connect('$cache_sock')
 h.pread(4096, 0)"
@@ -146,7 +147,7 @@ kill_origin
 # and does not hold up the others.
 rm -f "$durable"
 mkdir "$durable"
-start_origin size=1M exports=a,b
+start_origin extents=no size=1M exports=a,b
 start_cache dynamic-export=true reconnect=60
 client "h = connect('$cache_sock', 'a')
 h.pread(4096, 0)

@@ -8,17 +8,21 @@
 . "$srcdir/tests/model-functions.sh"
 
 requires_plugin
-start_origin size=8M
 for mode in writeback writethrough unsafe none; do
   for dynamic in false true; do
     [ $dynamic = false ] || [ $mode = writeback ] || continue
+    # Large enough for the largest request, once.
+    size=8
+    [ $mode != writethrough ] || size=72
+    start_origin size=${size}M
     start_cache cache=$mode dynamic-export=$dynamic cache-size=2M
-    timeout 60 "$PYTHON3" "$srcdir/tests/raw-client.py" "$cache_sock" 8388608 ||
+    timeout 60 "$PYTHON3" "$srcdir/tests/raw-client.py" "$cache_sock" $((size << 20)) ||
       fail "cache=$mode dynamic-export=$dynamic"
     # The log is not the client's to fill.
     lines=$(wc -l < "$cache_log")
     [ "$lines" -lt 2000 ] || fail "$lines lines in the log"
     stop_nbdkit cache || fail "cache=$mode: the server ended with $?"
     : > "$cache_log"
+    kill_origin
   done
 done

@@ -64,7 +64,7 @@ fi
 client "h.shutdown()"
 wait_nbdkit cache || fail "the cache ended with $?"
 
-# The origin does not come back: a line for what is lost, and a bad end.
+# The origin does not come back: a line for what is lost, and a bad end (nbd.B-96).
 start_cache "${options[@]}" reconnect=1
 # The last close begins to write back: it comes as far as the door.
 origin close write

@@ -27,7 +27,7 @@ def at_origin(tag):
 "
 
 # In the background: the parent says 0 when clients may come, errors come before that, and
-# relative paths still mean what they meant (nbdkit goes to /).
+# relative paths still mean what they meant, though nbdkit goes to / (K-8, nbd.B-17).
 launch "$NBDKIT" -P bg.pid -U bg.sock "$plugin" socket=origin.sock cache-stats=bg.stats ||
   fail "nbdkit did not go to the background"
 wait_until 10 test -s bg.pid || fail "no pid file"
@@ -85,7 +85,7 @@ h.pwrite(b\"5\" * 4096, 4096 * 5)
     [ $status -eq 7 ] || fail "--run gives $status, not the command's 7" ;;
 esac
 
-# -r: nothing reaches the origin, the client is told.
+# -r: nothing reaches the origin, the client is told (nbd.B-85).
 origin clearlog
 start_nbdkit cache -r "$plugin" socket=origin.sock
 client "
@@ -131,7 +131,46 @@ h.shutdown()"
   [ "$(stat -c %U theirs/stats)" = nobody ] || fail "-u nobody: whose are the counters?"
 fi
 
-# A size that is no multiple of anything, to the byte.
+# -o, without names: the one export, as for anybody (nbd.B-25).
+start_nbdkit cache -o "$plugin" socket=origin.sock
+client "
+h = nbd.NBD()
+h.connect_unix('$cache_sock')
+assert h.get_protocol() == 'oldstyle'
+check_and_write(h, 8)
+h.shutdown()"
+stop_nbdkit cache || fail "-o: $?"
+client "at_origin(8)"
+
+# kill -9: what was flushed is at the origin, and starting again asks for nothing but that the old
+# socket is removed (nbd.B-97, nbd.B-98).
+start_nbdkit cache "$plugin" socket=origin.sock
+client "
+h = connect('$cache_sock')
+check_and_write(h, 9)
+h.flush()"
+kill_nbdkit cache KILL
+wait_nbdkit cache 2> /dev/null || :
+client "at_origin(9)
+del h"
+status=0
+launch "$NBDKIT" -f -U "$cache_sock" "$plugin" socket=origin.sock > stale.log 2>&1 < /dev/null ||
+  status=$?
+[ "$status" -eq 1 ] && grep -q "cache.sock: Address already in use" stale.log ||
+  { cat stale.log; fail "a socket that was left behind: $status"; }
+start_nbdkit cache "$plugin" socket=origin.sock
+client "h = connect('$cache_sock')
+assert h.pread(4096, 4096 * 9) == pattern(9, 4096)
+h.shutdown()"
+stop_nbdkit cache || fail "after kill -9: $?"
+
+# Itself as the origin: nobody is there when it looks (nbd.B-41).
+status=0
+launch "$NBDKIT" -f -U self.sock "$plugin" socket=self.sock > self.log 2>&1 < /dev/null || status=$?
+[ "$status" -eq 1 ] && grep -q 'self.sock.*No such file' self.log ||
+  { cat self.log; fail "its own origin: $status"; }
+
+# A size that is no multiple of anything, to the byte (nbd.B-47).
 kill_origin
 for size in 1 511 513 4095 4097 1048577; do
   rm -f "$durable"
@@ -143,7 +182,7 @@ o = connect('$origin_sock')
 h = connect('$cache_sock')
 size = $size
 assert h.get_size() == size
-data = pattern(8, size)
+data = pattern(18, size)
 h.pwrite(data, 0)
 assert h.pread(size, 0) == data
 h.pwrite(b'z', size - 1)
@@ -163,7 +202,7 @@ h.shutdown()"
   kill_origin
 done
 
-# An origin of size 0, and one that is read-only.
+# An origin of size 0, and one that is read-only (nbd.B-42, nbd.B-45).
 rm -f "$durable"
 start_nbdkit empty null size=0
 start_nbdkit cache "$plugin" "$empty_uri"

@@ -72,3 +72,13 @@ TESTS += %D%/plugin-reconnect-kills.sh
 dist_check_SCRIPTS += %D%/plugin-reconnect-kills.sh
 SOAK_TESTS += %D%/plugin-reconnect-kills.sh
 EXTRA_DIST += %D%/reconnect-load.py
+
+TESTS += %D%/plugin-tls.sh
+dist_check_SCRIPTS += %D%/plugin-tls.sh
+
+TESTS += %D%/plugin-exports.sh
+dist_check_SCRIPTS += %D%/plugin-exports.sh
+
+TESTS += %D%/test-bad-input.sh
+dist_check_SCRIPTS += %D%/test-bad-input.sh
+EXTRA_DIST += %D%/BAD-INPUT.md

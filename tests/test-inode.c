@@ -853,6 +853,7 @@ TEST (without_fua_at_the_origin_it_is_a_write_and_a_flush)
   tear_down (&b);
 }
 
+/* nbd.B-43 */
 TEST (without_flush_at_the_origin_accepted_is_enough)
 {
   struct origin_info info = world_info (SIZE);
@@ -1066,6 +1067,7 @@ TEST (fast_and_no_hole_is_refused_and_changes_nothing)
   tear_down (&b);
 }
 
+/* nbd.B-56 */
 TEST (an_origin_that_refuses_zeros_is_sent_data)
 {
   struct bed b;
@@ -1205,6 +1207,7 @@ TEST (an_empty_request_is_done_at_once)
   tear_down (&b);
 }
 
+/* nbd.B-7 */
 TEST (requests_larger_than_the_cache_go_in_slices)
 {
   struct world_options o = { .nframes = 64 };

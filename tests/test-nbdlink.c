@@ -123,6 +123,7 @@ tls_says (const struct pagecache_origin *o, const char *word)
 
 #define PEM "-----BEGIN CERTIFICATE-----\n"
 
+/* nbd.B-36, nbd.B-37 */
 TEST (certificates_that_would_leave_the_server_unverified_are_refused)
 {
   struct nbdserver dir;
@@ -159,6 +160,7 @@ TEST (certificates_that_would_leave_the_server_unverified_are_refused)
   nbdserver_release (&dir);
 }
 
+/* nbd.B-38 */
 TEST (a_psk_file_must_have_a_key_for_the_user)
 {
   struct nbdserver dir;
@@ -226,6 +228,7 @@ TEST (a_probe_reads_what_there_is_and_leaves_nothing_behind)
   nbdserver_release (&s);
 }
 
+/* nbd.B-39 */
 TEST (a_server_that_is_not_there_is_named_with_the_reason)
 {
   struct nbdserver s;
@@ -257,6 +260,7 @@ TEST (a_server_that_is_not_there_is_named_with_the_reason)
   nbdlink_params_free (p);
 }
 
+/* nbd.B-40 */
 TEST (an_export_that_the_server_lacks_is_enoent)
 {
   struct nbdserver s;
@@ -345,6 +349,7 @@ hang_up (struct evil_conn *c, const struct evil_request *r)
   return false;
 }
 
+/* nbd.B-45, nbd.B-46, nbd.B-47 */
 TEST (what_a_server_says_of_itself_is_checked)
 {
   static const struct {

@@ -403,6 +403,7 @@ TEST (a_relative_socket_must_fit_when_it_is_absolute)
     }
 }
 
+/* nbd.B-1 */
 TEST (unknown_parameters_name_the_nearest)
 {
   expect_refused (ORIGIN "cache-sizes=1G",
@@ -416,6 +417,7 @@ TEST (unknown_parameters_name_the_nearest)
                   " nbdkit-pagecache-plugin(1), lists what is known)");
 }
 
+/* nbd.B-8 */
 TEST (a_parameter_is_given_once)
 {
   expect_refused (ORIGIN "cache=none cache=none", "cache=none: given twice");
@@ -423,6 +425,7 @@ TEST (a_parameter_is_given_once)
   expect_refused (ORIGIN "cache-size=1G cache-size=2G", "cache-size=2G: given twice");
 }
 
+/* nbd.B-2, nbd.B-3, nbd.B-4, nbd.B-5, nbd.B-9, nbd.B-13, nbd.B-14, nbd.B-18 */
 TEST (bad_values_are_named_with_what_is_allowed)
 {
 #define SIZES " (allowed: 1M to 8T; a number and one of b k m g t)"
@@ -495,6 +498,7 @@ TEST (local_files_are_refused_for_now)
                   " local files");
 }
 
+/* nbd.B-16, nbd.B-35 */
 TEST (contradictions_name_both_sides)
 {
   expect_refused ("cache=none", "uri: missing: no origin is named (one of uri, socket, hostname"
@@ -521,6 +525,7 @@ TEST (contradictions_name_both_sides)
                   " contradicts tls-psk=keys (certificates or a shared key, not both)");
 }
 
+/* nbd.B-15 */
 TEST (sizes_are_checked_against_each_other)
 {
   struct options o;
@@ -554,6 +559,7 @@ TEST (sizes_are_checked_against_each_other)
   options_release (&o);
 }
 
+/* nbd.B-6 */
 TEST (more_cache_than_memory_is_worth_a_warning)
 {
   struct options o;
@@ -574,6 +580,7 @@ TEST (more_cache_than_memory_is_worth_a_warning)
   }
 }
 
+/* nbd.B-22 */
 TEST (a_message_is_one_line_whatever_the_value)
 {
   struct options o;

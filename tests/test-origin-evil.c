@@ -217,6 +217,7 @@ read_meets (const struct evil *like, enum trick t, int err, bool lost)
   evil_end (&f, &e);
 }
 
+/* nbd.B-52 */
 TEST (a_read_whose_chunks_do_not_tile_it_is_eio_and_ends_the_connection)
 {
   read_meets (&structured, SHORT, EIO, true);

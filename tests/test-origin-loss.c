@@ -331,6 +331,7 @@ TEST (a_slow_request_has_four_times_as_long_while_others_are_answered)
 
 /* D14 */
 
+/* nbd.B-49 */
 TEST (a_server_that_comes_back_larger_keeps_its_old_size)
 {
   struct fixture f;
@@ -345,6 +346,7 @@ TEST (a_server_that_comes_back_larger_keeps_its_old_size)
   fixture_close (&f);
 }
 
+/* nbd.B-48 */
 TEST (beyond_the_end_of_a_server_that_came_back_smaller_requests_fail)
 {
   struct fixture f;
@@ -410,6 +412,7 @@ TEST (a_server_that_comes_back_as_another_fails_everything_until_it_is_right)
   comes_back_as ("size=1M exports=a,b default=a", "size=1M exports=a,b default=b", "another name");
 }
 
+/* nbd.B-40 */
 TEST (an_export_that_is_gone_is_asked_for_until_it_is_back)
 {
   struct fixture f;
