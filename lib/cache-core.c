@@ -485,6 +485,7 @@ fill_info (struct pagecache *pc, const struct origin *o, bool cached, struct pag
   i->read_only = oi->read_only || pc->opt.read_only;
   i->rotational = cached ? false : oi->rotational;
   i->can_extents = oi->can_extents;
+  i->description = o->description;
   if (cached) {
     /* Offered by the cache itself, whatever the origin has (D4, D8, N-26). */
     i->can_flush = i->can_fua = i->can_trim = i->can_zero = i->can_fast_zero = true;

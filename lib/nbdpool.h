@@ -115,6 +115,7 @@ struct nbdpool {
   const struct nbdlink_params *params;
   char *export_name;
   char *canonical;
+  char *description;
   struct evloop *loop;
   struct clock *clock;
   bool single;                  /* one connection for data and block status */

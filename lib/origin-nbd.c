@@ -210,6 +210,7 @@ free_origin (struct nbdpool *p)
   lock_release (&p->lock);
   free (p->export_name);
   free (p->canonical);
+  free (p->description);
   free (p);
 }
 
@@ -243,6 +244,7 @@ make_origin (const struct nbdlink_params *params, const char *name, struct evloo
   p->export_name = strdup (name);
   if (link->canonical != NULL)
     p->canonical = strdup (link->canonical);
+  p->base.description = p->description = nbd_get_export_description (link->h);  /* NULL: it has none */
   p->cancel_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (p->export_name == NULL || (link->canonical != NULL && p->canonical == NULL)
       || p->cancel_fd == -1) {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# plugin-exports.sh - an origin whose list of exports is not one that we would write: names
-# twice, too long, no UTF-8, tens of thousands of them (nbd.B-23, nbd.B-24).
+# plugin-exports.sh - what an origin says about its exports: a description, and lists that we would not
+# write: names twice, too long, no UTF-8, tens of thousands of them (nbd.B-23, nbd.B-24).
 
 . tests/functions.sh
 . "$srcdir/tests/model-functions.sh"
@@ -100,4 +100,15 @@ h.opt_abort()"
   stop_nbdkit cache || fail "the cache ended with $?"
   kill $lister
   wait $lister 2> /dev/null || :
+done
+
+# A description is passed on.
+requires_nbdkit_filter exportname
+start_nbdkit words --filter=exportname memory 1M exportdesc=fixed:'the disk of the words'
+for mode in writeback none; do
+  start_nbdkit cache "$plugin" socket="$words_sock" cache=$mode
+  nbdinfo "$cache_uri" > "$tmp/info"
+  grep -q 'description: the disk of the words' "$tmp/info" ||
+    { cat "$tmp/info"; fail "cache=$mode: no description"; }
+  stop_nbdkit cache || fail "the cache ended with $?"
 done
