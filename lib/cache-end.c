@@ -103,9 +103,10 @@ pagecache_drain (struct pagecache *pc, uint64_t *lost_bytes)
 static void
 say (void (*fn) (void *, const char *), void *arg, const char *name, const char *what, uint64_t value)
 {
+  struct log_name quoted;       /* a name is its origin's or a client's: one line stays one line (S-3) */
   char line[256];
 
-  snprintf (line, sizeof line, "%s.%s=%" PRIu64, name[0] ? name : "default", what, value);
+  snprintf (line, sizeof line, "%s.%s=%" PRIu64, name[0] ? log_quote_string (&quoted, name) : "default", what, value);
   fn (arg, line);
 }
 
