@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# plugin-examples.sh - every command of the manual's EXAMPLES, as it is printed there but for
-# the places: servers on the network become servers on loopback, /run and /etc/pki our own.
+# plugin-examples.sh - every command of the manual's EXAMPLES and of README.md, as it is printed
+# there but for the places: servers on the network become servers on loopback, /run and /etc/pki our
+# own.  Not run: quickstart, which .ci/run is, and clients that need a kernel or a virtual machine.
 
 . tests/functions.sh
 . "$srcdir/tests/model-functions.sh"
@@ -86,3 +87,52 @@ h.shutdown()" || fail "$command: a client"
   kill "$pid"
   wait_until 20 has_ended "$pid" || fail "$command: does not end"
 done < "$tmp/commands"
+
+# README.md: the server, then its clients.
+sed -n '/^## Use it/,/^## Parameters/p' "$srcdir/README.md" |
+  sed -n -e ':more' -e '/^ .*\\$/ { N; s/ *\\\n */ /; b more' -e '}' -e 's/^    \([a-z].*\)/\1/p' \
+  > "$tmp/commands"
+[ "$(wc -l < "$tmp/commands")" -ge 5 ] || { cat "$tmp/commands"; fail "too few commands"; }
+rm -f "$tmp/run/pid" "$tmp/run/pagecache.sock"
+cd "$tmp"
+while read -r command; do
+  here=$(sed -e "s|^nbdkit |$launch $NBDKIT -P $tmp/run/pid |" -e "s| build/plugin/[^ ]*\.so | $plugin |" \
+    -e "s|//server/|//localhost:$port/|; s|/run/|$tmp/run/|g; s|$tmp$tmp|$tmp|g; s|--runtime=10|--runtime=1|" \
+    <<< "$command")
+  case $command in
+    nbdkit*)
+      bash -c "$here" > "$tmp/out" 2>&1 < /dev/null || { cat "$tmp/out"; fail "$command"; }
+      wait_until 10 test -s "$tmp/run/pid" || fail "$command: no pid file"
+      cleanup_fn kill_if_ours "$(cat "$tmp/run/pid")" ;;
+    nbdcopy*)
+      bash -c "$here" > "$tmp/out" 2>&1 < /dev/null || { cat "$tmp/out"; fail "$command"; }
+      [ "$(head -c 16384 copy.img)" = "$(printf 'disk%.0s' {1..4096})" ] || fail "$command: bytes" ;;
+    fio*)
+      requires_command fio
+      bash -c "$here --output-format=terse" > "$tmp/out" 2>&1 < /dev/null ||
+        { cat "$tmp/out"; fail "$command"; } ;;
+    qemu-system*)
+      requires_command qemu-img
+      qemu-img info -f raw "$(sed "s/.*file=\(.*\),format=raw.*/\1/" <<< "$here")" > "$tmp/out" 2>&1 ||
+        { cat "$tmp/out"; fail "$command"; } ;;
+    nbd-client*) ;;
+    *) fail "a command that nobody tests: $command" ;;
+  esac
+done < "$tmp/commands"
+pid=$(cat "$tmp/run/pid")
+kill "$pid"
+wait_until 20 has_ended "$pid" || fail "README.md's server does not end"
+
+# Targets of make that the README and HACKING.md name.
+grep -h -o 'make -C build [a-z][a-z-]*' "$srcdir/README.md" "$srcdir/HACKING.md" | sort -u |
+while read -r _ _ _ target; do
+  grep -E -q "^[a-z_ -]*\b$target( [a-z -]*)?:" "$builddir/Makefile" || fail "make has no target $target"
+done
+grep -o '`\(contrib\|tests\|lib\|build-aux\)/[a-zA-Z./_-]*`' "$srcdir/HACKING.md" "$srcdir/README.md" |
+cut -d ':' -f 2 | tr -d '`' | sort -u |
+while read -r name; do
+  case $name in
+    */functions.sh | */launch) [ -e "$builddir/$name" ] || fail "there is no $name" ;;
+    *) [ -e "$srcdir/$name" ] || fail "there is no $name" ;;
+  esac
+done
