@@ -36,5 +36,11 @@ BENCHES += %D%/bench-frames
 %C%_bench_frames_SOURCES = %D%/bench-frames.c
 %C%_bench_frames_LDADD = lib/libpagecache-core.la
 
+# What the life of a page costs, without the origin and the server.
+EXTRA_PROGRAMS += %D%/bench-life
+BENCHES += %D%/bench-life
+%C%_bench_life_SOURCES = %D%/bench-life.c
+%C%_bench_life_LDADD = lib/libpagecache-core.la -lpthread
+
 TESTS += %D%/bench-works.sh
 dist_check_SCRIPTS += %D%/bench-works.sh
