@@ -4,94 +4,186 @@
  *
  * A page leaves if no byte of it is newer than the origin (in any state: WRITING and UNSTABLE are dirty, D3),
  * nobody uses its frame but the map, and no fill is about to complete it (CON-6, MFL-8).  The
- * question is asked under the stripe's lock, long after the policy chose the frame.
+ * question is asked under the stripe's lock, long after the policy chose the frame.  Victims come in runs, as they were read
+ * or written, and leave so: one look into each set, one hold of the policy's lock and one removal for all of a run.
  */
 #include <config.h>
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "inode-priv.h"
 
-static enum inode_evict
-may_leave (struct inode *ino, struct stripe *st, uint32_t frame, struct range page)
+#define RUN_MAX 64
+
+/* Victims of one stripe, in the order of their pages. */
+struct victims {
+  const uint32_t *frames;
+  const uint64_t *pgnos;
+  unsigned n;
+  enum inode_evict verdict[RUN_MAX];
+};
+
+static struct range
+pages (uint64_t first, uint64_t n)
 {
-  if (PLANTED (PLANT_EVICT_WRITING) && dirtyset_overlaps (&st->dirty, page, WB_BIT (WB_WRITING)))
-    return INODE_EVICTED;
-  if (dirtyset_overlaps (&st->dirty, page, WB_NOT_CLEAN))
-    return INODE_EVICT_DIRTY;
-  if (frame_refs (memfile_frame (ino->env->mf, frame)) > 1 || fill_in_way (st, page))
-    return INODE_EVICT_BUSY;
-  /* A page out of the middle of a segment makes two of it. */
-  if (rangeset_remove_inserts (&st->map, page)
-      && segnodes_reserve (&st->nodes, rangeset_need (&st->map, 1)) != 0)
-    return INODE_EVICT_BUSY;
-  return INODE_EVICTED;
+  return (struct range) { first << PAGE_SHIFT, (first + n) << PAGE_SHIFT };
 }
 
-/* The verdict reaches the policy while the stripe is held: a page that is mapped is in a queue or picked, and
- * that changes under its stripe's lock only (but for being picked).
+/* How many from i on are neighbours (and, if so wanted, have the same verdict)? */
+static unsigned
+neighbours (const struct victims *v, unsigned i, bool same)
+{
+  unsigned k = i + 1;
+
+  while (k < v->n && v->pgnos[k] == v->pgnos[k - 1] + 1 && (!same || v->verdict[k] == v->verdict[i]))
+    k++;
+  return k - i;
+}
+
+static bool
+is_dirty (struct stripe *st, struct range r)
+{
+  if (PLANTED (PLANT_EVICT_WRITING) && dirtyset_overlaps (&st->dirty, r, WB_BIT (WB_WRITING)))
+    return false;
+  return dirtyset_overlaps (&st->dirty, r, WB_NOT_CLEAN);
+}
+
+/* n neighbours from i on.  The sets are asked once for all of them; page by page only where something is in the way of
+ * some.
  */
-static enum inode_evict
-evict_one (struct inode *ino, struct stripe *st, uint32_t frame, uint64_t pgno)
+static void
+judge_run (struct inode *ino, struct stripe *st, struct victims *v, unsigned i, unsigned n)
+{
+  struct range all = pages (v->pgnos[i], n), piece = { 0, 0 };
+  bool dirty = is_dirty (st, all), filled = fill_in_way (st, all), some = true;
+  uint32_t first = 0;
+
+  for (; n > 0; i++, n--) {
+    struct range page = pages (v->pgnos[i], 1);
+
+    if (some && piece.end <= page.start)
+      some = rangeset_next (&st->map, (struct range) { page.start, all.end }, &piece, &first);
+    if (!some || piece.start >= page.end || rangeset_frame_of (piece.start, first, page.start) != v->frames[i])
+      v->verdict[i] = INODE_EVICT_MOVED;
+    else if (dirty && is_dirty (st, page))
+      v->verdict[i] = INODE_EVICT_DIRTY;
+    else if (frame_refs (memfile_frame (ino->env->mf, v->frames[i])) > 1 || (filled && fill_in_way (st, page)))
+      v->verdict[i] = INODE_EVICT_BUSY;
+    else
+      v->verdict[i] = INODE_EVICTED;
+  }
+}
+
+/* A run out of the middle of a segment makes two of it: see to nodes, or it stays. */
+static void
+see_to_nodes (struct stripe *st, struct victims *v)
+{
+  unsigned i, k, inserts = 0;
+
+  for (i = 0; i < v->n; i += k) {
+    k = neighbours (v, i, true);
+    if (v->verdict[i] != INODE_EVICTED || !rangeset_remove_inserts (&st->map, pages (v->pgnos[i], k)))
+      continue;
+    if (segnodes_reserve (&st->nodes, rangeset_need (&st->map, inserts + 1)) == 0)
+      inserts++;
+    else
+      for (unsigned j = i; j < i + k; j++)
+        v->verdict[j] = INODE_EVICT_BUSY;
+  }
+}
+
+/* Who is not picked any more went and came back since it was chosen.  A page that is mapped is in a queue or
+ * picked, and comes back from being picked under its stripe's lock only: what is found here stays so.
+ */
+static void
+see_who_is_picked (struct inode_env *env, struct victims *v)
+{
+  lock_take (&env->evict_lock);
+  for (unsigned i = 0; i < v->n; i++)
+    if (!evict_is_picked (env->evict, v->frames[i]))
+      v->verdict[i] = INODE_EVICT_MOVED;
+  lock_drop (&env->evict_lock);
+}
+
+/* Tell the policy.  Returns how many go that nobody had asked for. */
+static unsigned
+tell_policy (struct inode *ino, struct victims *v)
 {
   struct inode_env *env = ino->env;
-  struct range page = { pgno << PAGE_SHIFT, (pgno + 1) << PAGE_SHIFT };
-  enum inode_evict ret;
-  uint32_t there;
-  bool wasted = false;
+  unsigned wasted = 0;
 
-  if (!rangeset_page_frame (&st->map, page.start, &there) || there != frame)
-    return INODE_EVICT_MOVED;
-  ret = may_leave (ino, st, frame, page);
   lock_take (&env->evict_lock);
-  if (!evict_is_picked (env->evict, frame))
-    ret = INODE_EVICT_MOVED;    /* gone and come back since it was chosen */
-  else if (ret == INODE_EVICTED)
-    wasted = evict_gone (env->evict, frame, evict_key (ino->id, pgno));
-  else
-    evict_unpick (env->evict, frame, ret == INODE_EVICT_DIRTY ? EVICT_DIRTY : EVICT_BUSY);
+  for (unsigned i = 0; i < v->n; i++)
+    switch (v->verdict[i]) {
+    case INODE_EVICTED:
+      wasted += evict_gone (env->evict, v->frames[i], evict_key (ino->id, v->pgnos[i]));
+      break;
+    case INODE_EVICT_BUSY:
+      evict_unpick (env->evict, v->frames[i], EVICT_BUSY);
+      break;
+    case INODE_EVICT_DIRTY:
+      evict_unpick (env->evict, v->frames[i], EVICT_DIRTY);
+      break;
+    case INODE_EVICT_MOVED:
+      break;
+    }
   lock_drop (&env->evict_lock);
-  if (ret == INODE_EVICTED)
-    rangeset_remove (&st->map, page, NULL, NULL);
+  return wasted;
+}
+
+/* The stripe is held exclusively throughout: verdict, policy and map agree.  Frames that went to gone. */
+static unsigned
+evict_some (struct inode *ino, struct stripe *st, struct victims *v, uint32_t *gone, unsigned *dirty)
+{
+  unsigned i, k, ngone = 0, wasted;
+
+  for (i = 0; i < v->n; i += k) {
+    k = neighbours (v, i, false);
+    judge_run (ino, st, v, i, k);
+  }
+  see_who_is_picked (ino->env, v);
+  see_to_nodes (st, v);
+  wasted = tell_policy (ino, v);
+  for (i = 0; i < v->n; i += k) {
+    k = neighbours (v, i, true);
+    if (v->verdict[i] == INODE_EVICTED) {
+      rangeset_remove (&st->map, pages (v->pgnos[i], k), NULL, NULL);
+      memcpy (gone + ngone, v->frames + i, k * sizeof *gone);
+      ngone += k;
+    }
+    else if (v->verdict[i] == INODE_EVICT_DIRTY)
+      *dirty += k;
+  }
   if (wasted)
-    STAT_ADD (ino, readahead_wasted, PAGE_SIZE);
-  return ret;
+    STAT_ADD (ino, readahead_wasted, wasted * PAGE_SIZE);
+  return ngone;
 }
 
 unsigned
 inode_evict_run (struct inode *ino, const uint32_t *frames, const uint64_t *pgnos, unsigned n, unsigned *dirty)
 {
-  struct stripe *held = NULL;
-  uint32_t gone[64];
+  uint32_t gone[2 * RUN_MAX];
   unsigned i, ngone = 0, total = 0;
 
-  for (i = 0; i < n; i++) {
+  for (i = 0; i < n; ) {
     struct stripe *st = inode_stripe (ino, pgnos[i] << PAGE_SHIFT);
-    enum inode_evict e;
+    struct victims v = { .frames = frames + i, .pgnos = pgnos + i };
 
-    if (st != held) {
-      if (held) {
-        stripe_trim (ino, held);
-        rwlock_drop (&held->lock);
-      }
-      rwlock_take (&st->lock);
-      held = st;
+    while (i < n && v.n < RUN_MAX && inode_stripe (ino, pgnos[i] << PAGE_SHIFT) == st) {
+      v.n++;
+      i++;
     }
-    e = evict_one (ino, st, frames[i], pgnos[i]);
-    if (e == INODE_EVICTED)
-      gone[ngone++] = frames[i];
-    else if (e == INODE_EVICT_DIRTY)
-      ++*dirty;
-    if (ngone == 64 || i + 1 == n) {
+    rwlock_take (&st->lock);
+    ngone += evict_some (ino, st, &v, gone + ngone, dirty);
+    stripe_trim (ino, st);
+    rwlock_drop (&st->lock);
+    if (ngone >= RUN_MAX || i == n) {
       memfile_put_many (ino->env->mf, gone, ngone);
       total += ngone;
       ngone = 0;
     }
-  }
-  if (held) {
-    stripe_trim (ino, held);
-    rwlock_drop (&held->lock);
   }
   if (total)
     STAT_ADD (ino, evicted, total);
