@@ -622,10 +622,36 @@ pick_cold (struct evict *e, uint32_t out[], unsigned max)
   return n;
 }
 
+/* The run that the last victim was part of goes on leaving, up to most. */
+static unsigned
+finish_run (struct evict *e, enum evict_queue_id q, uint32_t out[], unsigned n,
+            unsigned most)
+{
+  while (n < most) {
+    struct walk w = { e->queue[q].tail, e->queue[q].tail_at };
+    uint32_t slot;
+
+    if (!walk_next (e, &e->queue[q], &w, &slot))
+      break;
+    if (!slot_is_live (e, q, slot)) {
+      pop_slot (e, q, &slot);
+      continue;
+    }
+    if (SLOT_FRAME (slot) != out[n - 1] + 1
+        || !is_cold_in (e, q, SLOT_FRAME (slot)))
+      break;
+    pop_slot (e, q, &slot);
+    take (e, q, SLOT_FRAME (slot));
+    out[n++] = SLOT_FRAME (slot);
+  }
+  return n;
+}
+
 unsigned
 evict_pick (struct evict *e, uint32_t out[], unsigned max, unsigned flags)
 {
   uint64_t budget = (uint64_t) SCAN_PER_VICTIM * max + SCAN_SPARE;
+  enum evict_queue_id last = EVICT_SMALL;
   unsigned n = 0;
 
   e->warm = false;
@@ -646,12 +672,15 @@ evict_pick (struct evict *e, uint32_t out[], unsigned max, unsigned flags)
     if (budget == 0 || is_cold_in (e, q, frame)) {
       take (e, q, frame);
       out[n++] = frame;
+      last = q;
     }
     else
       keep (e, q, frame);
     if (budget > 0)
       budget--;
   }
+  if (flags & EVICT_RUNS && n == max && n > 0)
+    n = finish_run (e, last, out, n, 2 * max);
   return n;
 }
 

@@ -77,6 +77,9 @@
 /* Flags of evict_pick. */
 #define EVICT_COLD 1u         /* only from the small queue's tail and only while
                                  that was never used; often none (D19) */
+#define EVICT_RUNS 2u         /* go on, up to 2 * max, while the next in line is
+                                 cold and the neighbour of the frame before:
+                                 what came as one run leaves as one (D20) */
 
 /* Why a picked frame comes back. */
 enum evict_reason {
@@ -161,8 +164,8 @@ static inline bool evict_is_ahead (const struct evict *e, uint32_t frame);
  */
 extern bool evict_forget (struct evict *e, uint32_t frame);
 
-/* Take up to max victims out of the queues, best victim first; returns how
- * many.  Less than max only when nothing (or, with EVICT_COLD, nothing cold)
+/* Take up to max victims (twice that with EVICT_RUNS) out of the queues, best
+ * victim first; returns how many.  Less than max only when nothing (or, with EVICT_COLD, nothing cold)
  * is left within the scan bound.
  */
 extern unsigned evict_pick (struct evict *e, uint32_t out[], unsigned max,

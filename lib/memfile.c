@@ -262,6 +262,35 @@ take_run_locked (struct memfile *m, uint32_t want, uint32_t *start)
   return 0;
 }
 
+static void
+hand_out_locked (struct memfile *m, uint32_t start, uint32_t len, uint32_t *out)
+{
+  for (uint32_t i = 0; i < len; i++) {
+    assert (frame_refs (&m->table[start + i]) == 0);
+    atomic_store_explicit (&m->table[start + i].refs, 1, memory_order_relaxed);
+    out[i] = start + i;
+  }
+}
+
+size_t
+memfile_alloc_run (struct memfile *m, size_t n, uint32_t *out)
+{
+  uint32_t start, len;
+
+  if (n == 0 || n > m->max)
+    return 0;
+  lock_take (&m->lock);
+  len = runset_take (&m->ready, n, n, &start);
+  if (len == 0)
+    len = take_bare_locked (m, n, n, &start);
+  if (len > 0) {
+    hand_out_locked (m, start, len, out);
+    publish_locked (m, used_locked (m) + len);
+  }
+  lock_drop (&m->lock);
+  return len;
+}
+
 size_t
 memfile_alloc (struct memfile *m, size_t n, uint32_t *out)
 {
@@ -275,11 +304,8 @@ memfile_alloc (struct memfile *m, size_t n, uint32_t *out)
     len = take_run_locked (m, want, &start);
     if (len == 0)
       break;
-    for (uint32_t i = 0; i < len; i++) {
-      assert (frame_refs (&m->table[start + i]) == 0);
-      atomic_store_explicit (&m->table[start + i].refs, 1, memory_order_relaxed);
-      out[got++] = start + i;
-    }
+    hand_out_locked (m, start, len, out + got);
+    got += len;
   }
   publish_locked (m, used_locked (m) + got);
   lock_drop (&m->lock);

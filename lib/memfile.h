@@ -106,6 +106,9 @@ extern uint32_t memfile_max (struct memfile *);
  */
 extern size_t memfile_alloc (struct memfile *, size_t n, uint32_t *out);
 
+/* The same, but all n in one run or nothing: returns n or 0. */
+extern size_t memfile_alloc_run (struct memfile *, size_t n, uint32_t *out);
+
 /* One more reference; the frame must have one. */
 extern void memfile_get (struct memfile *, uint32_t frame);
 

@@ -40,18 +40,22 @@ static unsigned
 reclaim_batch (struct inode_env *env, const struct reclaim_hooks *hooks, unsigned want, unsigned *dirty,
                unsigned *picked)
 {
-  uint32_t frames[BATCH];
-  uint64_t pgnos[BATCH];
-  struct victim v[BATCH];
+  uint32_t frames[2 * BATCH];
+  uint64_t pgnos[2 * BATCH];
+  struct victim v[2 * BATCH];
   unsigned i, k, n, gone = 0;
+  bool sorted = true;
 
   lock_take (&env->evict_lock);
-  n = evict_pick (env->evict, frames, batch_size (env, want), 0);
+  n = evict_pick (env->evict, frames, batch_size (env, want), EVICT_RUNS);
   lock_drop (&env->evict_lock);
   *picked = n;
-  for (i = 0; i < n; i++)
+  for (i = 0; i < n; i++) {
     v[i] = (struct victim) { atomic_load (&memfile_frame (env->mf, frames[i])->owner), frames[i] };
-  qsort (v, n, sizeof *v, by_owner);
+    sorted = sorted && (i == 0 || v[i - 1].owner <= v[i].owner);
+  }
+  if (!sorted)
+    qsort (v, n, sizeof *v, by_owner);
 
   for (i = 0; i < n; i = k) {
     uint32_t id = frame_owner_id (v[i].owner);

@@ -396,6 +396,28 @@ TEST (only_cold_frames_are_given_to_who_asks_for_cold_ones)
   tear_down (&w);
 }
 
+/* Neighbours follow the last victim, cold ones only, and no more than as many again. */
+TEST (a_run_that_begins_to_leave_leaves_whole)
+{
+  struct world w;
+  uint32_t out[40];
+
+  set_up (&w, 100);
+  fill (&w, 30);
+  evict_forget (&w.e, 13);
+  touch (&w, 25, 2);
+  assert_int_equal (evict_pick (&w.e, out, 10, 0), 10);
+  assert_int_equal (evict_pick (&w.e, out, 1, EVICT_RUNS), 2);
+  assert_int_equal (out[1], 11);
+  assert_int_equal (evict_pick (&w.e, out, 1, EVICT_RUNS), 1);  /* 13 has gone */
+  assert_int_equal (out[0], 12);
+  assert_int_equal (evict_pick (&w.e, out, 8, EVICT_RUNS), 11);  /* 25 is in use */
+  assert_int_equal (out[10], 24);
+  assert_int_equal (evict_pick (&w.e, out, 0, EVICT_RUNS), 0);
+  evict_check (&w.e);
+  tear_down (&w);
+}
+
 TEST (the_tail_shows_what_the_next_pick_takes)
 {
   struct world w;
@@ -606,10 +628,13 @@ TEST (random_operations_leave_every_frame_in_one_place)
     }
     else if (op == 14) {
       unsigned max = get_random (&w) % 8;
-      unsigned flags = get_random (&w) % 4 == 0 ? EVICT_COLD : 0;
+      unsigned dice = get_random (&w) % 4;
+      unsigned flags = dice == 0 ? EVICT_COLD : dice == 1 ? EVICT_RUNS : 0;
       unsigned n = evict_pick (&w.e, out, max, flags);
 
-      if (!flags)
+      if (flags == EVICT_RUNS)
+        assert_in_range (n, max < count ? max : count, 2 * max);
+      else if (!flags)
         assert_int_equal (n, max < count ? max : count);
       for (unsigned i = 0; i < n; i++) {
         assert_int_equal (place[out[i]], IN);
@@ -755,6 +780,7 @@ main (void)
     cmocka_unit_test (a_window_fetched_ahead_does_not_evict_itself),
     cmocka_unit_test (more_than_a_quarter_fetched_ahead_does_evict_itself),
     cmocka_unit_test (only_cold_frames_are_given_to_who_asks_for_cold_ones),
+    cmocka_unit_test (a_run_that_begins_to_leave_leaves_whole),
     cmocka_unit_test (the_tail_shows_what_the_next_pick_takes),
     cmocka_unit_test (the_tail_goes_on_in_the_other_queue),
     cmocka_unit_test (a_scan_for_victims_ends_when_everything_is_hot),

@@ -327,6 +327,59 @@ TEST (a_failed_fill_answers_every_waiter_once)
   tear_down (&b);
 }
 
+/* Victims leave as they came, in runs, and runs are kept whole for who needs them. */
+TEST (a_stream_through_a_full_cache_is_read_in_whole_requests)
+{
+  enum { LEN = 256 * K, STREAM = 24 << 20 };
+  struct bed b;
+  uint64_t off;
+
+  set_up_with (&b, world_info (STREAM), (struct world_options) { .nframes = 2000 });
+  assert_ok (rd (&b, buf, 0, 13 * PAGE));
+  for (off = LEN; off < STREAM; off += LEN) {
+    assert_ok (rd (&b, buf, off, LEN));
+    memset (&b.task[--b.ntasks], 0, sizeof b.task[0]);
+  }
+  assert_orig (buf, STREAM - LEN, LEN);
+  assert_in_range (count (&b, ORIGIN_READ), STREAM / LEN, STREAM / LEN * 5 / 4);       /* the pool has no buffer for 256 KiB here */
+  assert_true (memfile_available (b.w.mf) < 2 * 64 + 2000 / 64 + 64);
+  tear_down (&b);
+}
+
+TEST (of_a_run_of_victims_what_is_dirty_in_use_or_gone_is_left_out)
+{
+  struct bed b;
+  uint32_t picked[64], frames[64];
+  uint64_t pgnos[64], pgno;
+  unsigned i, n = 0, dirty = 0;
+
+  set_up (&b);
+  assert_ok (rd (&b, buf, 0, 32 * PAGE));
+  assert_ok (wr (&b, ones, 5 * PAGE + 100, 10, 0));
+  assert_ok (trim (&b, 9 * PAGE, PAGE));
+  assert_int_equal (evict_pick (b.w.env.evict, picked, 32, EVICT_RUNS), 31);
+  for (pgno = 0; pgno < 32; pgno++)
+    for (i = 0; i < 31; i++)
+      if (frame_owner_pgno (memfile_frame (b.w.mf, picked[i])->owner) == pgno) {
+        frames[n] = picked[i];
+        pgnos[n++] = pgno;
+      }
+  assert_int_equal (n, 31);
+  memfile_get (b.w.mf, frames[20]);
+  assert_ok (trim (&b, pgnos[25] * PAGE, PAGE));        /* goes after it was chosen */
+  assert_int_equal (inode_evict_run (b.ino, frames, pgnos, n, &dirty), 31 - 3);
+  assert_int_equal (dirty, 1);
+  assert_int_equal (memfile_in_use (b.w.mf), 2);
+  assert_int_equal (evict_count (b.w.env.evict), 2);
+  inode_check (b.ino);
+  memfile_put (b.w.mf, frames[20]);
+  clean (&b);
+  assert_ok (rd (&b, buf, 0, 32 * PAGE));
+  assert_orig (buf, 0, 5 * PAGE + 100);
+  assert_orig (buf + 10 * PAGE, 10 * PAGE, 15 * PAGE);
+  tear_down (&b);
+}
+
 TEST (a_hit_does_not_wait_for_a_miss)
 {
   struct bed b;
@@ -1693,6 +1746,8 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (sixteen_readers_of_a_page_are_one_read_of_the_origin),
     cmocka_unit_test (a_failed_fill_answers_every_waiter_once),
+    cmocka_unit_test (a_stream_through_a_full_cache_is_read_in_whole_requests),
+    cmocka_unit_test (of_a_run_of_victims_what_is_dirty_in_use_or_gone_is_left_out),
     cmocka_unit_test (a_hit_does_not_wait_for_a_miss),
     cmocka_unit_test (a_miss_fetches_its_pages_only),
     cmocka_unit_test (a_write_during_a_fill_stays),

@@ -290,6 +290,38 @@ TEST (runs_of_256_are_consecutive_in_a_fresh_and_in_a_recycled_file)
   close_file (&f);
 }
 
+TEST (who_asks_for_one_run_gets_one_or_nothing)
+{
+  struct fixture f;
+  uint32_t held[200], out[200];
+
+  open_file (&f, 200, 192);
+  assert_int_equal (memfile_alloc_run (f.m, 0, out), 0);
+  assert_int_equal (memfile_alloc_run (f.m, 201, out), 0);
+  assert_int_equal (memfile_alloc (f.m, 192, held), 192);
+  assert_int_equal (memfile_alloc_run (f.m, 1, out), 0);        /* nobody paid for the last eight */
+  for (int i = 0; i < 64; i++)
+    if (i != 40)
+      memfile_put (f.m, held[i]);
+  assert_int_equal (memfile_alloc_run (f.m, 41, out), 0);
+  assert_int_equal (memfile_alloc_run (f.m, 40, out), 40);
+  for (uint32_t i = 0; i < 40; i++) {
+    assert_int_equal (out[i], i);
+    assert_int_equal (frame_refs (memfile_frame (f.m, i)), 1);
+  }
+  assert_int_equal (memfile_available (f.m), 23);
+  assert_int_equal (memfile_in_use (f.m), 169);
+  memfile_check (f.m);
+  memfile_put_many (f.m, out, 40);
+  memfile_put_many (f.m, held + 40, 1);
+  memfile_put_many (f.m, held + 64, 128);
+  assert_int_equal (memfile_alloc_run (f.m, 192, out), 192);
+  for (uint32_t i = 0; i < 192; i++)
+    assert_int_equal (out[i], i);
+  memfile_put_many (f.m, out, 192);
+  close_file (&f);
+}
+
 TEST (recycled_frames_are_handed_out_before_fresh_ones)
 {
   struct fixture f;
@@ -891,6 +923,7 @@ main (void)
     cmocka_unit_test (a_misaligned_hole_of_sixteen_serves_sixteen),
     cmocka_unit_test (when_all_but_one_are_used_two_are_not_to_be_had),
     cmocka_unit_test (runs_of_256_are_consecutive_in_a_fresh_and_in_a_recycled_file),
+    cmocka_unit_test (who_asks_for_one_run_gets_one_or_nothing),
     cmocka_unit_test (recycled_frames_are_handed_out_before_fresh_ones),
     cmocka_unit_test (a_frame_reads_as_zeros_at_first_after_populate_and_after_a_punch),
     cmocka_unit_test (neighbouring_frames_are_neighbours_in_memory),
