@@ -3,7 +3,8 @@
  * inode-zero - ranges become zeros, or nobody's business (D8, CIN-26..28).
  *
  * Whole units (a page, or the origin's block if that is larger) leave map and dirty set, never written
- * back, and are remembered in ino->zeros: O(1) in memory, one stripe after the other.  What is left at the edges
+ * back, and are remembered in ino->zeros: O(1) in memory.  MiB by MiB where something is held; what lies between in one
+ * step, with all stripes held, so that trimming a disk costs what is cached of it and not its size.  What is left at the edges
  * of a zero is written as zeros, like any write; at the edges of a trim it is left as it is (N-33).
  *
  * A zero that must not become a hole is forwarded before the reply (N-41); FAST and NO_HOLE together are
@@ -47,6 +48,17 @@ write_edge (struct inode_op *op, uint64_t from, uint64_t to)
   return write_pages (&edge);
 }
 
+static void
+body_zeros (struct inode_op *op, struct range r, uint32_t oldest)
+{
+  if (op->kind == OP_ZERO)
+    zero_mark (op->ino, r, ZERO_ZERO, op->flags & INODE_MAY_TRIM, oldest);
+  else if (op->ino->can_trim)
+    zero_mark (op->ino, r, ZERO_TRIM, false, oldest);
+  else
+    zero_punch (op->ino, r);    /* the origin keeps what it has */
+}
+
 /* The units of one MiB.  0, EAGAIN: again, ENOMEM. */
 static int
 body_part (struct inode_op *op, struct range part)
@@ -69,16 +81,87 @@ body_part (struct inode_op *op, struct range part)
   map_remove (ino, st, part);
   fill_kill (st, part);
   rwlock_take (&ino->zlock);
-  if (op->kind == OP_ZERO)
-    zero_mark (ino, part, ZERO_ZERO, op->flags & INODE_MAY_TRIM, oldest);
-  else if (ino->can_trim)
-    zero_mark (ino, part, ZERO_TRIM, false, oldest);
-  else
-    zero_punch (ino, part);     /* the origin keeps what it has */
+  body_zeros (op, part, oldest);
   rwlock_drop (&ino->zlock);
   stripe_trim (ino, st);
   rwlock_drop (&st->lock);
   return 0;
+}
+
+#define BULK_MIN (2 * STRIPE_LEN)
+
+static void
+all_stripes_take (struct inode *ino)
+{
+  unsigned i;
+
+  /* In this order; nobody else takes a second one. */
+  rwlock_take (&ino->stripe[0].lock);
+  for (i = 1; i < NSTRIPES; i++)
+    rwlock_take_next (&ino->stripe[i].lock);
+}
+
+static void
+all_stripes_drop (struct inode *ino)
+{
+  unsigned i;
+
+  for (i = NSTRIPES; i-- > 1; )
+    rwlock_drop_next (&ino->stripe[i].lock);
+  rwlock_drop (&ino->stripe[0].lock);
+}
+
+/* The first byte of r of which something is held or on its way: a MiB's start; r.end: nothing.  What is dirty has its
+ * page in the map.
+ */
+static uint64_t
+first_held (struct inode *ino, struct range r)
+{
+  uint64_t first = r.end;
+  unsigned i;
+
+  for (i = 0; i < NSTRIPES && first > r.start; i++) {
+    struct stripe *st = &ino->stripe[i];
+    struct range piece;
+    struct list_node *n;
+    uint32_t frame;
+
+    if (rangeset_next (&st->map, (struct range) { r.start, first }, &piece, &frame))
+      first = piece.start;
+    list_for_each (n, &st->fills) {
+      struct fill *f = list_entry (n, struct fill, node);
+
+      if (f->range.start < first && f->range.end > r.start)
+        first = f->range.start > r.start ? f->range.start : r.start;
+    }
+  }
+  return first == r.end ? first : first & ~(STRIPE_LEN - 1);
+}
+
+/* The units of r up to the first MiB of which something is held: *done is where that is.  0, EAGAIN: again, ENOMEM. */
+static int
+body_bulk (struct inode_op *op, struct range r, uint64_t *done)
+{
+  struct inode *ino = op->ino;
+  int err = zeros_nodes (ino, NULL, 3);
+
+  *done = r.start;
+  if (err)
+    return err;
+  all_stripes_take (ino);
+  r.end = first_held (ino, r);
+  if (r.end > r.start) {
+    rwlock_take (&ino->zlock);
+    if (segnodes_missing (&ino->znodes, zeroset_need (&ino->zeros, 3)))
+      err = EAGAIN;             /* another used them meanwhile */
+    else {
+      body_zeros (op, r, 0);
+      *done = r.end;
+    }
+    rwlock_drop (&ino->zlock);
+  }
+  all_stripes_drop (ino);
+  return err;
 }
 
 /* A trim that drops bytes owed to a flush that waits is owed itself; without trim at the origin nothing is
@@ -134,9 +217,17 @@ zero_run (struct inode_op *op)
   }
   if (op->stage == STAGE_BODY) {
     while (op->pos < units.end) {
-      struct range part = stripe_part ((struct range) { op->pos, units.end });
+      struct range rest = { op->pos, units.end }, part = stripe_part (rest);
 
-      err = body_part (op, part);
+      if (range_len (rest) >= BULK_MIN) {
+        err = body_bulk (op, rest, &op->pos);
+        if (err == EAGAIN || op->pos > rest.start)
+          continue;
+      }
+      else
+        err = 0;
+      if (!err)
+        err = body_part (op, part);
       if (err == EAGAIN)
         continue;
       if (err && op_may_wait (op, err)) {

@@ -123,6 +123,7 @@ static struct task *
 task (struct bed *b)
 {
   assert_true (b->ntasks < NTASKS);
+  b->task[b->ntasks] = (struct task) { .done = false };
   return &b->task[b->ntasks++];
 }
 
@@ -1273,6 +1274,59 @@ TEST (requests_larger_than_the_cache_go_in_slices)
   tear_down (&b);
 }
 
+/* With all stripes held where nothing is, MiB by MiB where something is: clean, dirty in part, being read, zeros. */
+TEST (a_large_trim_or_zero_takes_what_is_held_on_its_way)
+{
+  const uint64_t big = (uint64_t) 96 << 20, m = 1 << 20;
+  static uint8_t zeros[4096 * 8];
+  static const uint64_t spot[] = { 3, 4, 20, 40, 41, 69, 95 };
+  unsigned i, round;
+
+  for (round = 0; round < 2; round++) {
+    struct bed b;
+    struct task *late, *t;
+
+    set_up_with (&b, world_info (big), (struct world_options) { 0 });
+    for (i = 0; i < 7; i++) {
+      if (i % 2)
+        assert_ok (wr (&b, ones, spot[i] * m + 100, PAGE, 0));
+      else
+        assert_ok (rd (&b, buf, spot[i] * m, PAGE));
+    }
+    assert_ok (zero (&b, 50 * m, m, INODE_MAY_TRIM));
+    origin_mem_close_door (b.o, ORIGIN_READ);
+    late = rd (&b, buf, 30 * m, PAGE);
+    assert_false (late->done);
+
+    /* Not at a MiB's start, and to the end of the export. */
+    t = round ? zero (&b, m + 8 * PAGE, big - m - 8 * PAGE, INODE_MAY_TRIM) : trim (&b, m + 8 * PAGE, big - m - 8 * PAGE);
+    assert_ok (t);
+    inode_check (b.ino);
+    origin_mem_open_door (b.o, ORIGIN_READ);
+    pump (&b);
+    assert_ok (late);
+
+    assert_ok (rd (&b, buf, m, 8 * PAGE));
+    assert_orig (buf, m, 8 * PAGE);
+    assert_ok (rd (&b, buf, m + 8 * PAGE, 8 * PAGE));
+    assert_memory_equal (buf, zeros, 8 * PAGE);
+    for (i = 0; i < 7; i++) {
+      assert_ok (rd (&b, buf, spot[i] * m, 8 * PAGE));
+      assert_memory_equal (buf, zeros, 8 * PAGE);
+    }
+    assert_ok (rd (&b, buf, 30 * m, PAGE));
+    assert_memory_equal (buf, zeros, PAGE);
+    assert_ok (wr (&b, ones, 60 * m, PAGE, 0));
+    b.ntasks = 0;
+    assert_ok (flush (&b));
+    assert_memory_equal (origin_mem_durable (b.o) + 20 * m, zeros, PAGE);
+    assert_is (origin_mem_durable (b.o) + 60 * m, 1, PAGE);
+    assert_int_equal (origin_mem_durable (b.o)[m], orig (m));
+    b.ntasks = 0;
+    tear_down (&b);
+  }
+}
+
 /* Leave room for that many frames, and for nothing else. */
 static uint64_t
 take_the_rest (struct bed *b, unsigned nframes)
@@ -1796,6 +1850,7 @@ main (void)
     cmocka_unit_test (ranges_are_checked_at_their_last_byte),
     cmocka_unit_test (an_empty_request_is_done_at_once),
     cmocka_unit_test (requests_larger_than_the_cache_go_in_slices),
+    cmocka_unit_test (a_large_trim_or_zero_takes_what_is_held_on_its_way),
     cmocka_unit_test (a_write_that_could_take_every_frame_leaves_room_for_its_nodes),
     cmocka_unit_test (a_read_that_could_take_every_frame_leaves_room_for_its_nodes),
     cmocka_unit_test (who_finds_no_memory_waits_a_minute_and_no_longer),
