@@ -41,6 +41,18 @@ nbdwire_init (struct nbdwire *w, struct nbdlink *link)
   atomic_init (&w->done, NULL);
 }
 
+/* What the calling thread is just giving to libnbd.
+ *
+ * A connection that dies while a command is being sent ends the command inside the very call that sent it.
+ * libnbd 1.14.2 frees it then, if its callback retires it, and reads the cookie that the call returns out of what it
+ * freed (valgrind); -1, which the memory may hold by now, would say that the command was never taken,
+ * and its request would be answered twice.  So that one command is retired after the call.
+ */
+static _Thread_local struct {
+  const struct origin_req *req;
+  bool ended;
+} sending;
+
 /* Thread  whoever entered libnbd.   Locks  the handle's: no nbd_* call here.
  * Runs    once for each command that was accepted, unless the handle is closed first.
  */
@@ -50,13 +62,17 @@ command_done (void *opaque, int *error)
   struct origin_req *req = opaque;
   struct nbdwire *w = req->conn;
   struct origin_req *head = atomic_load_explicit (&w->done, memory_order_relaxed);
+  bool retire;
 
+  retire = req != sending.req;
+  if (!retire)
+    sending.ended = true;
   req->err = *error;
   do
     req->next = head;
   while (!atomic_compare_exchange_weak_explicit (&w->done, &head, req, memory_order_release,
                                                  memory_order_relaxed));
-  return 1;                     /* retire the command; req may be gone already */
+  return retire;                /* req may be gone already */
 }
 
 static void
@@ -199,14 +215,22 @@ issue (struct nbdwire *w, struct origin_req *req)
 int
 nbdwire_issue (struct nbdwire *w, struct origin_req *req)
 {
+  int64_t cookie;
   int err;
 
   if (!supports (&w->link, req))
     return ENOTSUP;
   nbdwire_forget (req);
   req->conn = w;
-  if (issue (w, req) != -1)
+  sending.req = req;
+  sending.ended = false;
+  cookie = issue (w, req);
+  sending.req = NULL;
+  if (cookie != -1) {
+    if (sending.ended)
+      (void) nbd_aio_command_completed (w->link.h, (uint64_t) cookie);
     return 0;
+  }
   err = nbd_get_errno ();
   if (nbd_aio_is_closed (w->link.h) || nbd_aio_is_dead (w->link.h))
     return ENOTCONN;

@@ -12,7 +12,8 @@
  * handle is closed, callbacks may never come (nbd.L-16): whoever closes it takes what
  * is left from its own list of requests under way.
  *
- * A command always retires itself when its callback returns (nbd.L-11).  What that
+ * A command retires itself when its callback returns (nbd.L-11), but for one that ends
+ * inside the call that sends it (nbdwire.c, "sending").  What that
  * would hide, a structured read with bytes missing (nbd.L-12), is found here: its
  * chunks must tile the request exactly (nbd.L-13).
  *

@@ -23,6 +23,10 @@ pc_nbdtest_sources = \
 	%D%/nbdserver.h \
 	$(NULL)
 
+TESTS += %D%/test-nbdwire
+check_PROGRAMS += %D%/test-nbdwire
+%C%_test_nbdwire_SOURCES = %D%/test-nbdwire.c %D%/evil.c %D%/evil.h
+
 TESTS += %D%/test-origin-nbd
 check_PROGRAMS += %D%/test-origin-nbd
 %C%_test_origin_nbd_SOURCES = %D%/test-origin-nbd.c $(pc_nbdtest_sources)
