@@ -31,6 +31,7 @@ EXTRA_DIST += \
 	%D%/fio/miss-4k.fio \
 	%D%/fio/seq.fio \
 	%D%/fio/write-4k.fio \
+	%D%/fuzz \
 	%D%/lsan.supp \
 	%D%/packages \
 	%D%/source-files \
@@ -63,6 +64,6 @@ check-valgrind:
 	  LDFLAGS=-Wl,-z,nodelete
 
 # The sub-builds go with "make distclean".
-DISTCLEAN_FOLDERS = build-asan build-tsan build-valgrind
+DISTCLEAN_FOLDERS = build-asan build-fuzz build-tsan build-valgrind
 distclean-local:
 	rm -rf $(DISTCLEAN_FOLDERS)

@@ -90,3 +90,4 @@ include %D%/origin.mk
 include %D%/plugin.mk
 include %D%/model.mk
 include %D%/bench.mk
+include %D%/fuzz.mk

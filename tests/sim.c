@@ -90,10 +90,19 @@ rnd (struct sim *s)
   return s->rng * UINT64_C (2685821657736338717);
 }
 
+/* No more bytes of a tape than the choice needs: so a byte more or less changes one choice. */
 static uint64_t
 below (struct sim *s, uint64_t n)
 {
-  return rnd (s) % n;
+  uint64_t v = 0, more;
+
+  if (s->o.tape == NULL)
+    return rnd (s) % n;
+  for (more = n - 1; more > 0 && s->o.tape_len > 0; more >>= 8) {
+    v = v << 8 | *s->o.tape++;
+    s->o.tape_len--;
+  }
+  return v % n;
 }
 
 static bool
@@ -890,7 +899,7 @@ sim_run (const struct sim_options *o)
     rnd (s);
   build (s);
   world_fail_alloc (o->nomem ? 30 : 0, &s->mem_rng);
-  for (step_no = 0; step_no < o->steps; step_no++) {
+  for (step_no = 0; step_no < o->steps && !(o->tape && s->o.tape_len == 0); step_no++) {
     step (s);
     if (o->check_every && step_no % o->check_every == 0)
       check_all (s);

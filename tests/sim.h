@@ -6,6 +6,7 @@
 #define PC_SIM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "inode.h"
@@ -24,6 +25,8 @@ struct sim_options {
   bool errors, losses, aways, cancels, nomem;   /* what goes wrong */
   bool drain;                   /* the end is a drain and not a flush */
   bool big_ops, trace, report;
+  const uint8_t *tape;          /* decides in place of the seed; the run ends with it */
+  size_t tape_len;
 };
 
 extern void sim_run (const struct sim_options *);
