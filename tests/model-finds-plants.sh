@@ -12,7 +12,8 @@
 planted="$builddir/tests/.libs/nbdkit-planted-plugin.so"
 [ -f "$planted" ] || skip "needs $planted"
 plugin=$planted
-nplants=6
+# Not 6, a hole that is none: this image has no holes.  tests/test-plants finds that one.
+plants=(1 2 3 4 5 7)
 
 # plant N: the world in which the six differ; the names are those of the enum.
 plant () {
@@ -47,7 +48,7 @@ run_nbdx "$cache_sock" "${options[@]}" --ops 1500
 stop_nbdkit cache || fail "the cache ended with $?"
 kill_origin
 
-for (( n = 1; n <= nplants; n++ )); do
+for n in "${plants[@]}"; do
   plant "$n"
   find_plant "$cache_sock" "${options[@]}" --ops 20000
   kill_nbdkit cache KILL 2> /dev/null || :
