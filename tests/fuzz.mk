@@ -9,6 +9,8 @@
 FUZZERS = ops options origin
 pc_play_sources = %D%/fuzz/fuzz.h %D%/fuzz/play.c
 pc_fuzz_flags = $(AM_LDFLAGS) -fsanitize=fuzzer
+# A folder: make dist takes what is in it.
+EXTRA_DIST += %D%/fuzz/corpus
 
 TESTS += %D%/fuzz/play-ops
 check_PROGRAMS += %D%/fuzz/play-ops
