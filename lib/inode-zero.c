@@ -42,10 +42,19 @@ static int
 write_edge (struct inode_op *op, uint64_t from, uint64_t to)
 {
   struct inode_op edge;
+  int err;
 
   assert (to - from <= sizeof zero_block);
   inode_op_write (&edge, op->ino, zero_block, (struct range) { from, to }, 0);
-  return write_pages (&edge);
+  /* What it learned of the frames it needs is kept while it waits: else it takes one, finds that it needs more, gives it
+   * back, and is woken by that, for ever.
+   */
+  edge.min_frames = op->min_frames;
+  edge.max_frames = op->max_frames;
+  err = write_pages (&edge);
+  op->min_frames = edge.min_frames;
+  op->max_frames = edge.max_frames;
+  return err;
 }
 
 static void
