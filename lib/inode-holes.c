@@ -348,6 +348,7 @@ ask_done (struct origin_req *req, int err)
         a->n--;
     }
     learn (a);
+    inode_env_wake_memory (ino->env);   /* what lay in holes left its frames */
   }
   lock_take (&ino->sync);
   if (!err && !a->dead && a->told > a->asked.start)

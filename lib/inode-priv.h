@@ -75,6 +75,7 @@ struct wb {
   uint64_t counted;             /* bytes it holds of that generation */
   uint32_t serial;
   bool fua, may_trim, as_data;  /* as_data: zeros sent as a write */
+  bool zeros;                   /* data, all of it zeros, sent as such */
   bool rmw, rmw_read;           /* the rest of its blocks is read first; has been */
   uint32_t frame, nframes;      /* direct: a reference on each */
   void *bounce;                 /* or the copy */
@@ -141,6 +142,7 @@ struct inode {
   struct list dirty_waiters;    /* writers that wait for less dirt */
   uint64_t unstable_since_ns;
   uint64_t retry_at_ns;
+  uint32_t wrote_s;             /* the second in which we were counted in env->writers */
   unsigned failures;            /* in a row */
   _Atomic int wb_err;           /* last answer to a write request, if it was an error */
   atomic_bool noticed;          /* since the last turn of write-behind it was told of dirt */
@@ -331,5 +333,8 @@ struct wb_ask {
   bool fua;
 };
 extern unsigned wb_start (struct inode *, const struct wb_ask *, uint64_t *taken);
+
+/* ino writes, or wants to.  How many inodes did within the last second (D13)?  At least 1; sync is held. */
+extern unsigned inode_writers_locked (struct inode *);
 
 #endif /* PC_INODE_PRIV_H */

@@ -33,15 +33,26 @@
 /* A run of frames that is worth a request of its own (D20). */
 #define DIRECT_MIN ((uint64_t) 64 << 10)
 
+/* An inode may have 7/8 of what the others leave, and one in any case: one whose origin does not answer must not
+ * hold them all.
+ */
 static struct wb *
-wb_get (struct inode_env *env)
+wb_get (struct inode *ino)
 {
-  struct wb *wb;
+  struct inode_env *env = ino->env;
+  struct wb *wb = NULL;
+  unsigned own, left;
 
+  lock_take (&ino->sync);
+  own = ino->nwbs;
+  lock_drop (&ino->sync);
   lock_take (&env->wb_lock);
-  wb = list_entry (list_pop_front (&env->wb_free), struct wb, node);
-  if (wb)
-    env->wb_nfree--;
+  left = env->wb_nfree + own;
+  if (own == 0 || own < left - left / 8) {
+    wb = list_entry (list_pop_front (&env->wb_free), struct wb, node);
+    if (wb)
+      env->wb_nfree--;
+  }
   lock_drop (&env->wb_lock);
   return wb;
 }
@@ -87,7 +98,7 @@ wb_register_locked (struct inode *ino, struct wb *wb, enum wb_kind kind, struct 
   wb->bounce = NULL;
   wb->nframes = 0;
   wb->rmw = wb->rmw_read = false;
-  wb->as_data = false;
+  wb->as_data = wb->zeros = false;
   wb->counted = 0;
   wb->seq = ino->seq;
   list_push_back (&ino->wbs, &wb->node);
@@ -152,6 +163,47 @@ data_source (struct inode *ino, struct stripe *st, struct wb *wb, struct range *
   return r->end > r->start;
 }
 
+/* Zeros that a client wrote go out as a zero request, where that saves something; each run has one of its own. */
+#define ZEROS_GRAIN ((uint64_t) 64 << 10)
+
+static const uint8_t zero_bytes[16];
+
+static bool
+begins_with_zeros (const uint8_t *p)
+{
+  return memcmp (p, zero_bytes, sizeof zero_bytes) == 0;
+}
+
+/* Cut r, which is sent from its frames, where it looks as if zeros began or ended: only the first bytes of each 64 KiB are
+ * looked at, for the stripe is held; the rest before it is sent.
+ */
+static void
+cut_at_zeros (struct inode *ino, struct wb *wb, struct range *r)
+{
+  const uint8_t *p = memfile_addr (ino->env->mf, wb->frame) + (r->start & (PAGE_SIZE - 1));
+  uint64_t pos, next;
+  bool first = false;
+
+  for (pos = r->start; pos < r->end; pos = next) {
+    bool zeros;
+
+    next = (pos | (ZEROS_GRAIN - 1)) + 1;
+    zeros = next - pos == ZEROS_GRAIN && next <= r->end && begins_with_zeros (p + (pos - r->start));
+    if (pos == r->start)
+      first = zeros;
+    else if (zeros != first) {
+      r->end = pos;
+      return;
+    }
+  }
+}
+
+static bool
+is_zeros (const uint8_t *p, uint64_t len)
+{
+  return len >= ZEROS_GRAIN && begins_with_zeros (p) && memcmp (p, p + sizeof zero_bytes, len - sizeof zero_bytes) == 0;
+}
+
 /* The origin takes whole blocks and some of this one is not here: it is read, ours laid over it, and written, in
  * a buffer of the flush path's, so that no frame is needed (CON-6).  Of a run only its first part that fits.
  */
@@ -181,6 +233,8 @@ take_run (struct inode *ino, struct stripe *st, struct range seg, const struct w
   wb->rmw = rangeset_next_gap (&st->map, r, &gap);
   if (wb->rmw ? !rmw_source (ino, seg, wb, &r) : !data_source (ino, st, wb, &r))
     return NOTHING;
+  if (!wb->bounce && ino->can_zero)
+    cut_at_zeros (ino, wb, &r);
   /* Hardly ever short: only a request cut out of the middle of a segment needs nodes. */
   if (segnodes_reserve (&st->nodes, dirtyset_need (&st->dirty, dirtyset_change_inserts (&st->dirty, r))))
     goto undo;
@@ -333,7 +387,7 @@ forgive (struct inode *ino, struct wb *wb, int err)
 {
   if (wb->kind == WB_TRIM && (err == EINVAL || err == ENOTSUP))
     return 0;
-  if (wb->kind == WB_ZERO && !wb->as_data && (err == EINVAL || err == ENOTSUP || err == EOVERFLOW)) {
+  if ((wb->zeros || (wb->kind == WB_ZERO && !wb->as_data)) && (err == EINVAL || err == ENOTSUP || err == EOVERFLOW)) {
     ino->can_zero = false;      /* from now on as data; this one again */
     return ENOTCONN;
   }
@@ -507,8 +561,16 @@ wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
       copy_out (ino, inode_stripe (ino, req->off), wb);
       req->buf = wb->bounce;
     }
-    else
+    else {
       req->buf = memfile_addr (env->mf, wb->frame) + (req->off & (PAGE_SIZE - 1));
+      /* The bytes hold still now.  No hole: the client wrote something, and may rely on its room. */
+      wb->zeros = ino->can_zero && is_zeros (req->buf, req->len);
+      if (wb->zeros) {
+        req->cmd = ORIGIN_ZERO;
+        req->flags |= ORIGIN_NO_HOLE;
+        req->buf = NULL;
+      }
+    }
     break;
   case WB_ZERO:
     req->cmd = wb->as_data ? ORIGIN_WRITE : ORIGIN_ZERO;
@@ -578,7 +640,7 @@ wb_start (struct inode *ino, const struct wb_ask *ask, uint64_t *taken)
   if (taken)
     *taken = 0;
   for (n = 0; n < ask->max; n++) {
-    struct wb *wb = wb_get (env);
+    struct wb *wb = wb_get (ino);
 
     if (!wb)
       break;                    /* an answer brings one back, and pumps */
@@ -604,6 +666,30 @@ wb_start (struct inode *ino, const struct wb_ask *ask, uint64_t *taken)
     lock_drop (&ino->sync);
   }
   return n;
+}
+
+/* One word: the second, and how many wrote in it and in the one before. */
+unsigned
+inode_writers_locked (struct inode *ino)
+{
+  struct inode_env *env = ino->env;
+  uint32_t now_s = (uint32_t) (clock_now (env->clock) / NSEC_PER_SEC) + 1;
+  uint64_t old = atomic_load (&env->writers), new;
+  unsigned now, before;
+
+  do {
+    now = old >> 16 & 0xffff;
+    before = old & 0xffff;
+    if (old >> 32 != now_s) {
+      before = (old >> 32) + 1 == now_s ? now : 0;
+      now = 0;
+    }
+    if (ino->wrote_s != now_s && now < 0xffff)
+      now++;
+    new = (uint64_t) now_s << 32 | now << 16 | before;
+  } while (new != old && !atomic_compare_exchange_weak (&env->writers, &old, new));
+  ino->wrote_s = now_s;
+  return now > before ? now : before > 0 ? before : 1;
 }
 
 unsigned

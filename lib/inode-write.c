@@ -56,13 +56,14 @@ admit (struct inode_op *op)
   struct inode *ino = op->ino;
   struct inode_env *env = ino->env;
   uint64_t len = range_len (op->range), delay = 0;
-  struct throttle_load load = { .writers = 1 };
+  struct throttle_load load;
   bool blocked, hopeless;
   int err = 0;
 
   lock_take (&ino->sync);
   load.own = ino->charged;
   load.total = atomic_load_explicit (&env->dirty_total, memory_order_relaxed);
+  load.writers = inode_writers_locked (ino);
   blocked = throttle_must_block (&ino->throttle, &load, len);
   /* The next attempt to clean is near when the origin that was away is back. */
   hopeless = ino->wb_err && (ino->wb_err != ETIMEDOUT || !origin_is_up (ino->origin));

@@ -117,6 +117,7 @@ struct inode_env {
   void *wb_mem;
 
   _Atomic unsigned nblocked;    /* writers that wait for less dirt, of whichever inode */
+  _Atomic uint64_t writers;     /* inodes that wrote this second and the one before; see inode_writers_locked */
   _Atomic uint64_t dirty_total; /* bytes dirty in all inodes (D3: all states) */
   uint32_t spare_nodes;         /* tree nodes that a stripe keeps between operations */
   void *zeros;                  /* read-only zero bytes, ZEROS_LEN, for origins without zero */

@@ -112,12 +112,25 @@ make_marks (const struct throttle *t, uint64_t limit)
 uint64_t
 throttle_limit (const struct throttle *t, const struct throttle_load *load)
 {
-  uint64_t limit = t->limits.dirty_max;
+  uint64_t all = t->limits.dirty_max, limit = all, left;
+  uint64_t rest = load->total > load->own ? load->total - load->own : 0;
 
   if (load->writers > 1)
     limit /= load->writers;     /* D13 */
   if (t->rate > 0 && t->rate < limit / LIMIT_S)
     limit = t->rate * LIMIT_S;
+  left = rest < all ? all - rest : 0;
+  if (left < limit) {
+    /* Halves, so that the third, the fourth ... of those whose origins are gone
+     * leave room as well.
+     */
+    uint64_t more = all + all / 8, half = rest < more ? (more - rest) / 2 : 0;
+
+    if (left < half)
+      left = half;
+    if (left < limit)
+      limit = left;
+  }
   return limit > 0 ? limit : 1;
 }
 
@@ -153,8 +166,7 @@ bool
 throttle_must_block (struct throttle *t, const struct throttle_load *load,
                      uint64_t bytes)
 {
-  if (!is_over (load->own, bytes, throttle_limit (t, load))
-      && !is_over (load->total, bytes, t->limits.dirty_max))
+  if (!is_over (load->own, bytes, throttle_limit (t, load)))
     return false;
   t->blocked++;
   return true;
@@ -179,23 +191,20 @@ uint64_t
 throttle_delay (struct throttle *t, const struct throttle_load *load,
                 uint64_t bytes, uint64_t now_ns)
 {
-  struct marks own = own_marks (t, load), total = total_marks (t);
-  int64_t share, share_total;
+  struct marks own = own_marks (t, load);
+  int64_t share;
   double cost;
   uint64_t delay;
 
   /* While the rate is not known nothing can be said but at the bound itself:
    * cleaning began at the background mark and will have told it soon.
    */
-  if ((load->own <= own.free && load->total <= total.free) || t->rate == 0) {
+  if (load->own <= own.free || t->rate == 0) {
     t->paid_until_ns = now_ns;
     return 0;
   }
 
   share = get_share (own, load->own);
-  share_total = get_share (total, load->total);
-  if (share_total < share)
-    share = share_total;
 
   if (t->paid_until_ns < now_ns)
     t->paid_until_ns = now_ns;

@@ -18,8 +18,11 @@
  *   cleaning   when old  | at full rate -->
  *   writers    free                | slowed: x2 .. x1 .. x0 of the rate | blocked
  *
- *   L  cache-dirty-max, and the bound of this inode: what its origin cleans in
- *      10 s, and an equal share of cache-dirty-max while others write (D13)
+ *   L  of this inode: cache-dirty-max; what its origin cleans in 10 s; an equal
+ *      share of cache-dirty-max while others write (D13); and what others leave
+ *      of cache-dirty-max, but at least half of what they leave of 9/8 of it: so
+ *      who writes to an origin that is well is let in, whatever others hold that
+ *      never gets clean, and all together stay below 9/8
  *   B  cache-dirty-background, at most L/2
  *   F  half way from B to L        S  half way from F to L
  *
@@ -101,7 +104,7 @@ extern uint64_t throttle_limit (const struct throttle *t,
 extern bool throttle_wants_cleaning (const struct throttle *t,
                                      const struct throttle_load *load);
 
-/* A write of bytes would pass the bound: wait until throttle_cleaned or a drop
+/* A write of bytes would pass L: wait until throttle_cleaned or a drop
  * changed the load, then ask again.  A write larger than the bound passes
  * alone (when nothing is dirty).
  */

@@ -1773,6 +1773,111 @@ TEST (what_is_known_of_holes_is_bounded)
 }
 
 /*----------------------------------------------------------------------*/
+/* Zeros that were written, and writers beside an origin that is gone. */
+
+TEST (zeros_that_were_written_go_out_as_a_zero_request)
+{
+  static uint8_t data[512 * K];
+  struct origin_mem_log l;
+  struct bed b;
+
+  /* Data, 128 KiB of zeros, data; and zeros that are too few to be worth it. */
+  set_up (&b);
+  memset (data, 1, sizeof data);
+  memset (data + 128 * K, 0, 128 * K);
+  memset (data + 320 * K, 0, 32 * K);
+  assert_ok (wr (&b, data, 0, sizeof data, 0));
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_ZERO), 1);
+  l = origin_mem_log_at (b.o, 1);
+  assert_int_equal (l.cmd, ORIGIN_ZERO);
+  assert_int_equal (l.flags & ORIGIN_NO_HOLE, ORIGIN_NO_HOLE);
+  assert_int_equal (l.off, 128 * K);
+  assert_int_equal (l.len, 128 * K);
+  assert_memory_equal (origin_mem_durable (b.o), data, sizeof data);
+  tear_down (&b);
+}
+
+TEST (what_only_begins_with_zeros_is_data)
+{
+  static uint8_t data[256 * K];
+  struct bed b;
+
+  set_up (&b);
+  memset (data, 1, sizeof data);
+  memset (data + 64 * K, 0, 64 * K);
+  data[128 * K - 1] = 7;
+  assert_ok (wr (&b, data, 0, sizeof data, 0));
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_ZERO), 0);
+  assert_memory_equal (origin_mem_durable (b.o), data, sizeof data);
+  tear_down (&b);
+}
+
+TEST (written_zeros_that_the_origin_refuses_as_such_are_sent_as_data)
+{
+  struct bed b;
+
+  set_up (&b);
+  origin_mem_fail (b.o, ORIGIN_ZERO, EINVAL, 0, 1);
+  memset (buf, 0, 256 * K);
+  assert_ok (wr (&b, buf, 0, 256 * K, 0));
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_ZERO), 1);
+  assert_memory_equal (origin_mem_durable (b.o), buf, 256 * K);
+  assert_ok (wr (&b, buf, 512 * K, 256 * K, 0));
+  assert_ok (flush (&b));
+  assert_int_equal (count (&b, ORIGIN_ZERO), 1);
+  tear_down (&b);
+}
+
+TEST (an_origin_that_never_answers_does_not_stop_writers_of_another)
+{
+  struct world_options o = { .nframes = 1024, .dirty_max = 256 * K, .dirty_background = 64 * K };
+  struct world_disk *other;
+  struct inode *dead;
+  struct task *t;
+  struct bed b;
+  unsigned i;
+
+  set_up_with (&b, world_info (SIZE), o);
+  other = world_add (&b.w, &(struct origin_info) {
+      .size = SIZE, .can_flush = true, .block_min = 1, .block_max = 1 << 20 });
+  dead = b.ino;
+  origin_mem_away (b.o, true);
+  for (i = 0; i < 4; i++)
+    assert_ok (wr (&b, ones, i * 64 * K, 64 * K, 0));
+  t = wr (&b, ones, 512 * K, PAGE, 0);
+  assert_false (t->done);               /* it has all of cache-dirty-max */
+  world_turn (&b.w, NULL, false);
+
+  /* Much more than the bound, 16 KiB at a time, cleaned as it comes. */
+  b.ino = other->ino;
+  for (i = 0; i < 24; i++) {
+    struct task *w = wr (&b, twos, i * 16 * K, 16 * K, 0);
+    unsigned turns = 0;
+
+    while (!w->done && turns++ < 10) {
+      world_turn (&b.w, NULL, false);
+      clock_fake_advance (&b.w.clock, 50 * NSEC_PER_MSEC);
+      w->woken = true;
+      pump (&b);
+    }
+    assert_ok (w);
+  }
+  assert_false (t->done);
+  origin_mem_away (b.o, false);
+  for (i = 0; i < 10 && !t->done; i++) {
+    world_turn (&b.w, NULL, true);
+    t->woken = true;
+    pump (&b);
+  }
+  assert_ok (t);
+  b.ino = dead;
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
 /* Counters. */
 
 TEST (hits_and_misses_are_blocks)
@@ -1869,6 +1974,10 @@ main (void)
     cmocka_unit_test (an_answer_from_before_the_connection_was_lost_teaches_nothing),
     cmocka_unit_test (an_answer_that_fails_teaches_nothing_and_stops_nobody),
     cmocka_unit_test (what_is_known_of_holes_is_bounded),
+    cmocka_unit_test (zeros_that_were_written_go_out_as_a_zero_request),
+    cmocka_unit_test (what_only_begins_with_zeros_is_data),
+    cmocka_unit_test (written_zeros_that_the_origin_refuses_as_such_are_sent_as_data),
+    cmocka_unit_test (an_origin_that_never_answers_does_not_stop_writers_of_another),
     cmocka_unit_test (hits_and_misses_are_blocks),
   };
 

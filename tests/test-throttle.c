@@ -243,14 +243,33 @@ TEST (while_others_write_each_has_its_share)
   assert_true (throttle_must_block (&t, &load, 1));
   load.own = 1 * MIB;
   assert_false (throttle_must_block (&t, &load, MIB));
-  load.total = 128 * MIB;
-  assert_true (throttle_must_block (&t, &load, 1));
+}
+
+TEST (what_others_never_clean_leaves_room_for_each_of_us)
+{
+  struct throttle t;
+  struct throttle_load load = { .own = 0, .writers = 1 };
+  unsigned i;
+
+  /* The first one takes all, and its origin goes; each that comes after it, the same. */
+  throttle_init (&t, &big);
+  for (i = 0; i < 8; i++) {
+    uint64_t limit = throttle_limit (&t, &load);
+
+    assert_true (limit >= (i == 0 ? 128 * MIB : 16 * MIB >> i));
+    load.own = limit;
+    load.total += limit;
+    assert_true (throttle_must_block (&t, &load, 1));
+    assert_true (load.total <= 144 * MIB);
+    load.own = 0;
+    assert_false (throttle_must_block (&t, &load, 65536));
+  }
 }
 
 TEST (bytes_of_others_slow_a_writer_too)
 {
   struct throttle t;
-  struct throttle_load load = { .own = MIB, .total = 102 * MIB + MIB / 2,
+  struct throttle_load load = { .own = 54 * MIB + MIB / 2, .total = 118 * MIB + MIB / 2,
                                 .writers = 1 };
   uint64_t now = 0;
 
@@ -531,6 +550,7 @@ main (void)
     cmocka_unit_test (writes_up_to_the_bound_pass_and_one_byte_more_blocks),
     cmocka_unit_test (a_write_larger_than_the_bound_passes_alone),
     cmocka_unit_test (while_others_write_each_has_its_share),
+    cmocka_unit_test (what_others_never_clean_leaves_room_for_each_of_us),
     cmocka_unit_test (bytes_of_others_slow_a_writer_too),
     cmocka_unit_test (tiny_bounds_neither_divide_by_zero_nor_lock_up),
     cmocka_unit_test (a_writer_at_four_fifths_of_the_origin_is_not_slowed),
