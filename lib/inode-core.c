@@ -12,10 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/futex.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "inode-priv.h"
 
@@ -709,51 +706,46 @@ inode_op_cancel (struct inode_op *op)
 /*----------------------------------------------------------------------*/
 /* The blocking driver. */
 
-/* One word of the stack; futex(2).  Every wake comes under a lock that the op takes before it ends (the list it
- * was on), so the word outlives the waker's use of it.
+/* How often a client that may have gone is looked after. */
+#define GONE_NS (100 * NSEC_PER_MSEC)
+
+/* Every wake comes under a lock that the op takes before it ends (the list it was on), so the waiter, which lies on
+ * the stack, and what wakes it outlive the waker's use of them.
  */
 static void
-waiter_wake (struct inode_op *op)
+wake_waiter (struct inode_op *op)
 {
-  _Atomic int *woken = op->wake_arg;
-
-  if (atomic_exchange (woken, 1) == 0)
-    syscall (SYS_futex, woken, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  waiter_wake (op->wake_arg);
 }
 
-/* Sleep until woken, at_ns, or long enough to ask whether the client has gone. */
-static void
-waiter_sleep (_Atomic int *woken, struct clock *clock, uint64_t at_ns, bool poll)
+static uint64_t
+wait_until (struct inode_op *op, bool ask)
 {
-  uint64_t now = clock_now (clock), for_ns = UINT64_MAX;
-  struct timespec ts;
+  uint64_t until = op->wake_at_ns ? op->wake_at_ns : WAITER_FOR_EVER;
+  uint64_t asks = ask ? clock_now (op->ino->env->clock) + GONE_NS : WAITER_FOR_EVER;
 
-  if (poll)
-    for_ns = 100 * NSEC_PER_MSEC;
-  if (at_ns && (at_ns <= now || at_ns - now < for_ns))
-    for_ns = at_ns <= now ? 0 : at_ns - now;
-  ts.tv_sec = (time_t) (for_ns / NSEC_PER_SEC);
-  ts.tv_nsec = (long) (for_ns % NSEC_PER_SEC);
-  if (for_ns && atomic_load (woken) == 0)
-    syscall (SYS_futex, woken, FUTEX_WAIT_PRIVATE, 0, for_ns == UINT64_MAX ? NULL : &ts, NULL, 0);
+  return until < asks ? until : asks;
 }
 
 int
 inode_op_wait (struct inode_op *op, bool (*gone) (void *), void *gone_arg)
 {
-  _Atomic int woken = 0;
+  struct waiter waiter;
 
-  op->wake = waiter_wake;
-  op->wake_arg = &woken;
-  while (!inode_op_run (op)) {
-    /* Whoever answers may be driven from here instead of from the loop (D22). */
-    if (atomic_load (&op->waits) > 0)
-      origin_drive (op->ino->origin, &woken);
-    waiter_sleep (&woken, op->ino->env->clock, op->wake_at_ns, gone != NULL);
-    if (atomic_exchange (&woken, 0) == 0 && gone && gone (gone_arg)) {
-      inode_op_cancel (op);
+  waiter_init (&waiter);
+  op->wake = wake_waiter;
+  op->wake_arg = &waiter;
+  for (;;) {
+    /* What it sends to the origin it may read the answer of (D22). */
+    origin_promise_begin ();
+    if (inode_op_run (op))
       break;
+    origin_promise_wait (&waiter, op->ino->env->clock, wait_until (op, gone != NULL));
+    if (!waiter_take (&waiter) && gone && gone (gone_arg)) {
+      inode_op_cancel (op);
+      return op->err;
     }
   }
+  origin_promise_end ();
   return op->err;
 }

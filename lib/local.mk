@@ -32,6 +32,12 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/wbstate.h \
 	$(NULL)
 
+# tier 1.5
+%C%_libpagecache_core_la_SOURCES += \
+	%D%/waiter.c \
+	%D%/waiter.h \
+	$(NULL)
+
 # tier 2
 %C%_libpagecache_core_la_SOURCES += \
 	%D%/evict.c \
@@ -86,6 +92,9 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 7
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/nbdcheck.c \
+	%D%/nbddrive.c \
+	%D%/nbddrive.h \
 	%D%/nbdlink.c \
 	%D%/nbdlink.h \
 	%D%/nbdpool.c \

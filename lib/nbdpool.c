@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -66,51 +67,6 @@ nbdpool_add_answer (struct list *answers, struct origin_req *req, int err)
 {
   req->err = err;
   list_push_back (answers, &req->node);
-}
-
-static void
-check_conn_locked (const struct nbdconn *c)
-{
-  unsigned n = 0, back = 0;
-  struct list_node *node;
-
-  list_check (&c->under_way);
-  list_for_each (node, &c->under_way) {
-    n++;
-    back += is_back (list_entry (node, struct origin_req, node));
-  }
-  assert (n == c->nflight && back == c->nback);
-  assert (n <= NBDPOOL_MAX_FLIGHT && back <= NBDPOOL_MAX_BACK);
-  assert (c->state == CONN_BURIED || list_is_empty (&c->unanswered));
-}
-
-void
-nbdpool_check_locked (struct nbdpool *p)
-{
-  size_t n = list_count (&p->status_queue);
-  struct list_node *node;
-  unsigned i;
-
-  for (i = 0; i < ORIGIN_NR_PRIO; i++)
-    n += list_count (&p->queue[i]);
-  for (i = 0; i < p->nconns; i++) {
-    check_conn_locked (p->conn[i]);
-    assert (p->conn[i]->state <= CONN_LEAVING && p->conn[i]->carrier != 0);
-    n += p->conn[i]->nflight + list_count (&p->conn[i]->pinned);
-  }
-  if (p->meta != NULL) {
-    check_conn_locked (p->meta);
-    n += p->meta->nflight;
-  }
-  list_for_each (node, &p->dying) {
-    struct nbdconn *c = list_entry (node, struct nbdconn, node);
-
-    check_conn_locked (c);
-    assert (c->state >= CONN_DYING);
-    n += c->nflight + list_count (&c->pinned);
-  }
-  assert (n == p->outstanding);
-  assert (p->up == (p->nconns > 0));
 }
 
 /* Choosing a connection */
@@ -172,6 +128,77 @@ nbdpool_find_locked (struct nbdpool *p, uint32_t carrier)
   return NULL;
 }
 
+/* Who drives */
+
+void
+nbdpool_loop_drives_locked (struct nbdconn *c)
+{
+  atomic_store_explicit (&c->driver, DRIVER_LOOP, memory_order_relaxed);
+  atomic_store (&c->attention, true);
+  nbdpool_wake (c->pool);
+}
+
+static void
+forget_followers_locked (struct nbdconn *c)
+{
+  /* They sleep on until they are answered, from wherever. */
+  while (list_pop_front (&c->followers) != NULL)
+    ;
+}
+
+/* A follower that is in the list has not taken the lock since it slept, so it exists. */
+static struct nbdfollower *
+pop_sleeper_locked (struct nbdconn *c)
+{
+  struct list_node *node;
+
+  while ((node = list_pop_front (&c->followers)) != NULL) {
+    struct nbdfollower *f = list_entry (node, struct nbdfollower, node);
+
+    if (!waiter_is_woken (f->waiter))
+      return f;
+  }
+  return NULL;
+}
+
+_Atomic int *
+nbdpool_hand_over_locked (struct nbdconn *c)
+{
+  struct nbdfollower *f;
+
+  if (c->state >= CONN_DYING || c->nflight == 0)
+    forget_followers_locked (c);
+  else if (c->npromises == 0) {
+    f = pop_sleeper_locked (c);
+    if (f == NULL) {
+      nbdpool_loop_drives_locked (c);
+      return NULL;
+    }
+    f->promoted = true;
+    atomic_fetch_add_explicit (&c->users, 1, memory_order_relaxed);
+    atomic_store_explicit (&c->driver, DRIVER_WORKER, memory_order_relaxed);
+    return waiter_nudge (f->waiter);
+  }
+  /* A thread that runs, and comes to drive in a moment, need not be woken. */
+  atomic_store_explicit (&c->driver, DRIVER_NOBODY, memory_order_relaxed);
+  return NULL;
+}
+
+/* req was attached by this thread.  A connection that somebody drives needs no promise, but
+ * the thread follows then, and may be the next.
+ */
+static void
+find_driver_locked (struct nbdconn *c, const struct origin_req *req)
+{
+  if (!is_back (req) && c->kick_fd != -1 && origin_promise_take (&c->pool->base, c)) {
+    c->npromises++;
+    atomic_fetch_add_explicit (&c->users, 1, memory_order_relaxed);
+  }
+  if (atomic_load_explicit (&c->driver, memory_order_relaxed) == DRIVER_NOBODY
+      && c->npromises == 0)
+    nbdpool_loop_drives_locked (c);
+}
+
 /* req will be sent on c by the caller, who then calls nbdpool_send_out () without the
  * lock.
  */
@@ -188,6 +215,7 @@ nbdpool_attach_locked (struct nbdconn *c, struct origin_req *req)
   else if (is_write_like (req))
     req->carrier = c->carrier;
   atomic_fetch_add_explicit (&c->users, 1, memory_order_relaxed);
+  find_driver_locked (c, req);
 }
 
 static void
@@ -212,6 +240,28 @@ requeue_locked (struct nbdpool *p, struct origin_req *req)
     list_push_front (&p->status_queue, &req->node);
   else
     list_push_front (&p->queue[req->prio], &req->node);
+}
+
+/* Has the last call into libnbd left something to the loop: the end of the connection, or
+ * bytes to be written?  Direction and state are published by libnbd and read without its lock
+ * (nbd.L-1).
+ */
+static bool
+is_for_loop (struct nbdconn *c)
+{
+  struct nbd_handle *h = c->wire.link.h;
+
+  atomic_thread_fence (memory_order_seq_cst);   /* see settle_events () */
+  return ((nbd_aio_get_direction (h) & LIBNBD_AIO_DIRECTION_WRITE)
+          && !atomic_load (&c->writing_seen))
+    || nbd_aio_is_closed (h) || nbd_aio_is_dead (h);
+}
+
+static void
+call_loop (struct nbdconn *c)
+{
+  atomic_store (&c->attention, true);
+  nbdpool_wake (c->pool);
 }
 
 /* Send req, which is attached to c, and leave c.  req may be done, and c and o gone,
@@ -248,22 +298,14 @@ nbdpool_send_out (struct nbdconn *c, struct origin_req *req)
     lock_drop (&p->lock);
   }
 
-  /* Direction and state are published by libnbd and read without its lock (nbd.L-1).  A
-   * reply may have been read in here: TLS keeps decrypted bytes.
-   */
-  atomic_thread_fence (memory_order_seq_cst);   /* see nbdpool_service () */
-  if (nbdwire_has_done (&c->wire)
-      || ((nbd_aio_get_direction (c->wire.link.h) & LIBNBD_AIO_DIRECTION_WRITE)
-          && !atomic_load (&c->writing_seen))
-      || nbd_aio_is_closed (c->wire.link.h) || nbd_aio_is_dead (c->wire.link.h))
+  /* A reply may have been read in here: TLS keeps decrypted bytes. */
+  if (is_for_loop (c) || nbdwire_has_done (&c->wire))
     look = true;
-  if (look) {
-    atomic_store (&c->attention, true);
-    nbdpool_wake (p);
-  }
-  atomic_fetch_sub_explicit (&c->users, 1, memory_order_release);
+  if (look)
+    call_loop (c);
   if (err != 0)
     nbdpool_answer_all (&answers);
+  atomic_fetch_sub_explicit (&c->users, 1, memory_order_release);
 }
 
 /* Requests attached by somebody who held the lock, by req->next, to be sent when it is
@@ -380,54 +422,71 @@ send_again_locked (struct nbdpool *p, struct origin_req *req)
   return true;
 }
 
-/* Take from c what the server has answered; those to be told extents apart.  False: the
- * answers were such that c cannot be trusted any more.
- */
-static bool
-collect (struct nbdconn *c, struct list *answers, struct list *tells)
-{
-  struct nbdpool *p = c->pool;
-  struct origin_req *req, *next;
-  bool sane = true;
+/* What one look at a connection brought. */
+struct round {
+  struct list answers, tells;   /* to be told extents apart */
+  struct sends sends;
+  bool waited;                  /* somebody waits for one of them */
+};
 
-  req = nbdwire_take_done (&c->wire);
-  if (req == NULL)
-    return true;
-  lock_take (&p->lock);
-  for (; req != NULL; req = next) {
+static void
+round_init (struct round *r)
+{
+  list_init (&r->answers);
+  list_init (&r->tells);
+  sends_init (&r->sends);
+  r->waited = false;
+}
+
+/* ESHUTDOWN: req was not carried out, and nothing more will be (N-91): again on the next
+ * connection.
+ */
+static void
+collect_refused_locked (struct nbdconn *c, struct origin_req *req, struct round *r)
+{
+  if (c->state == CONN_UP)
+    c->state = CONN_LEAVING;
+  if (req->cmd == ORIGIN_FLUSH && req->carrier != 0)
+    list_push_back (&c->pinned, &req->node);
+  else if (!send_again_locked (c->pool, req)) {
+    c->pool->outstanding--;
+    nbdpool_add_answer (&r->answers, req, ETIMEDOUT);
+  }
+}
+
+/* Take from c what the server has answered. */
+static void
+collect_locked (struct nbdconn *c, struct round *r)
+{
+  struct origin_req *req, *next;
+
+  for (req = nbdwire_take_done (&c->wire); req != NULL; req = next) {
     next = req->next;
     if (req->err == ENOTCONN)   /* left to nbdpool_bury () */
       continue;
     detach_locked (c, req);
     if (req->err == ESHUTDOWN) {
-      /* Not carried out, and nothing more will be (N-91): again on the next connection.
-       */
-      if (c->state == CONN_UP)
-        c->state = CONN_LEAVING;
-      if (req->cmd == ORIGIN_FLUSH && req->carrier != 0)
-        list_push_back (&c->pinned, &req->node);
-      else if (!send_again_locked (p, req)) {
-        p->outstanding--;
-        nbdpool_add_answer (answers, req, ETIMEDOUT);
-      }
+      collect_refused_locked (c, req, r);
       continue;
     }
     if (req->err == 0 && !nbdwire_verify (&c->wire, req)) {
-      sane = false;
+      c->insane = true;
+      if (c->state == CONN_UP)
+        c->state = CONN_LEAVING;        /* nothing more is sent on it */
       if (req->cmd == ORIGIN_READ)
         req->err = EIO;         /* nbd.B-52 */
       else
         nbdwire_forget (req);   /* nbd.B-55: no descriptors mean all data */
     }
-    p->outstanding--;
+    c->pool->outstanding--;
+    r->waited |= !is_back (req);
     if (req->err == 0 && is_write_like (req))
       c->nwritten++;
     if (req->err == 0 && req->cmd == ORIGIN_FLUSH && (uint64_t) req->cookie > c->nflushed)
       c->nflushed = req->cookie;
-    list_push_back (req->err == 0 && req->cmd == ORIGIN_STATUS ? tells : answers, &req->node);
+    list_push_back (req->err == 0 && req->cmd == ORIGIN_STATUS ? &r->tells : &r->answers,
+                    &req->node);
   }
-  lock_drop (&p->lock);
-  return sane;
 }
 
 /* Block status that nobody can give: all data is always right (N-55). */
@@ -441,11 +500,12 @@ nbdpool_tell_all_data (struct origin_req *req)
 }
 
 static void
-tell_extents (struct nbdpool *p, struct list *tells, struct list *answers)
+tell_extents (struct nbdpool *p, struct round *r)
 {
   struct list_node *node;
+  bool more = false;
 
-  while ((node = list_pop_front (tells)) != NULL) {
+  while ((node = list_pop_front (&r->tells)) != NULL) {
     struct origin_req *req = list_entry (node, struct origin_req, node);
 
     if (req->reply == NULL || ++req->tries > MAX_STATUS_TRIES)
@@ -457,10 +517,13 @@ tell_extents (struct nbdpool *p, struct list *tells, struct list *answers)
       p->outstanding++;
       requeue_locked (p, req);
       lock_drop (&p->lock);
+      more = true;
       continue;
     }
-    nbdpool_add_answer (answers, req, 0);
+    nbdpool_add_answer (&r->answers, req, 0);
   }
+  if (more)
+    nbdpool_pump (p);
 }
 
 /* Ends of connections */
@@ -512,11 +575,14 @@ nbdpool_die (struct nbdconn *c, const char *because)
       p->down_ns = clock_now (p->clock);
       nbdpool_plan_reconnect (p, p->down_ns - c->born_ns);
     }
+    forget_followers_locked (c);
+    if (atomic_load_explicit (&c->driver, memory_order_relaxed) == DRIVER_WORKER)
+      waiter_kick (c->kick_fd);
   }
   lock_drop (&p->lock);
   event_del (c->readable);
   event_del (c->writable);
-  nbdpool_wake (p);                     /* turn () buries it */
+  nbdpool_wake (p);                     /* nbdtend_turn buries it */
 }
 
 /* Has the far side closed or reset the connection?  What still comes is thrown away. */
@@ -571,6 +637,29 @@ take_pinned_locked (struct nbdconn *c, struct list *gone)
   }
 }
 
+/* An eventfd for c, or -1: it works without, but the loop will drive it always. */
+static int
+get_kick (struct nbdpool *p)
+{
+  int fd;
+
+  if (p->nkicks > 0)
+    return p->kick[--p->nkicks];
+  if (p->nkicks_made == NBDPOOL_MAX_KICKS)
+    return -1;
+  fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  p->nkicks_made += fd != -1;
+  return fd;
+}
+
+static void
+put_kick (struct nbdconn *c)
+{
+  if (c->kick_fd != -1)
+    c->pool->kick[c->pool->nkicks++] = c->kick_fd;
+  c->kick_fd = -1;
+}
+
 void
 nbdpool_release (struct nbdconn *c)
 {
@@ -587,6 +676,7 @@ nbdpool_release (struct nbdconn *c)
   lock_drop (&p->lock);
   nbdpool_answer_all (&gone);
 
+  put_kick (c);
   event_free (c->readable);
   event_free (c->writable);
   close (c->wire.link.fd);
@@ -608,13 +698,13 @@ void
 nbdpool_bury (struct nbdconn *c)
 {
   struct nbdpool *p = c->pool;
-  struct list answers, tells, gone;
   struct origin_req *req;
+  struct round r;
+  struct list gone;
   uint64_t now = clock_now (p->clock);
   bool wait;
 
-  list_init (&answers);
-  list_init (&tells);
+  round_init (&r);
   list_init (&gone);
   nbd_close (c->wire.link.h);
   c->wire.link.h = NULL;
@@ -622,13 +712,15 @@ nbdpool_bury (struct nbdconn *c)
   /* The server need not wait for more from us: it answers what it has and closes. */
   shutdown (c->wire.link.fd, SHUT_WR);
 
-  collect (c, &answers, &tells);
-  tell_extents (p, &tells, &answers);
-  nbdpool_answer_all (&answers);
+  lock_take (&p->lock);
+  collect_locked (c, &r);
+  lock_drop (&p->lock);
+  tell_extents (p, &r);
+  nbdpool_answer_all (&r.answers);
 
   lock_take (&p->lock);
   while ((req = list_entry (list_last (&c->under_way), struct origin_req, node)) != NULL)
-    salvage_locked (c, req, &answers, &gone);
+    salvage_locked (c, req, &r.answers, &gone);
   c->nflight = c->nback = 0;
   c->state = CONN_BURIED;
   lock_drop (&p->lock);
@@ -644,7 +736,8 @@ nbdpool_bury (struct nbdconn *c)
   wait = !list_is_empty (&c->unanswered) && !p->closing;
   lock_drop (&p->lock);
   nbdpool_answer_all (&gone);
-  nbdpool_answer_all (&answers);
+  nbdpool_answer_all (&r.answers);
+  put_kick (c);
 
   if (!wait || far_side_has_gone (c->wire.link.fd)) {
     nbdpool_release (c);
@@ -659,6 +752,61 @@ nbdpool_bury (struct nbdconn *c)
 
 /* Driving a connection */
 
+void
+nbdpool_read (struct nbdconn *c)
+{
+  struct nbd_handle *h = c->wire.link.h;
+
+  if (!(nbd_aio_get_direction (h) & LIBNBD_AIO_DIRECTION_READ))
+    return;
+  nbd_aio_notify_read (h);
+  /* When there was nothing to read after all (a TLS record without data), libnbd 1.14 stays
+   * between READY and a reply, where it takes commands and does not send them.  A second
+   * notification brings it back to READY.
+   */
+  if (nbd_aio_is_processing (h)
+      && !(nbd_aio_get_direction (h) & LIBNBD_AIO_DIRECTION_WRITE))
+    nbd_aio_notify_read (h);
+  atomic_store_explicit (&c->heard_ns, clock_now (c->pool->clock), memory_order_relaxed);
+}
+
+/* Give what a round brought.  First of all more is sent: the server should not run dry. */
+static void
+finish_round (struct nbdpool *p, struct round *r)
+{
+  send_all (&r->sends);
+  tell_extents (p, r);
+  nbdpool_answer_all (&r->answers);
+}
+
+bool
+nbdpool_deliver (struct nbdconn *c)
+{
+  struct nbdpool *p = c->pool;
+  bool on = true, over;
+  struct round r;
+
+  if (nbdwire_has_done (&c->wire)) {
+    round_init (&r);
+    lock_take (&p->lock);
+    collect_locked (c, &r);
+    pump_locked (p, &r.sends);
+    on = c->nflight > 0;
+    over = c->insane || (c->state == CONN_LEAVING && c->nflight == 0);
+    lock_drop (&p->lock);
+    finish_round (p, &r);
+    if (over) {
+      call_loop (c);
+      return false;
+    }
+  }
+  if (is_for_loop (c)) {
+    call_loop (c);
+    on = on && !nbd_aio_is_closed (c->wire.link.h) && !nbd_aio_is_dead (c->wire.link.h);
+  }
+  return on;
+}
+
 static void
 set_event (struct event *event, bool *added, bool wanted)
 {
@@ -671,45 +819,91 @@ set_event (struct event *event, bool *added, bool wanted)
     event_del (event);
 }
 
-/* Look at what came of the last call into libnbd: answers, the end, the wish to write. */
+static void
+settle_events (struct nbdconn *c, bool drives)
+{
+  unsigned dir = nbd_aio_get_direction (c->wire.link.h);
+
+  set_event (c->readable, &c->reading, drives && (dir & LIBNBD_AIO_DIRECTION_READ));
+  set_event (c->writable, &c->writing, dir & LIBNBD_AIO_DIRECTION_WRITE);
+  if (atomic_load_explicit (&c->writing_seen, memory_order_relaxed) != c->writing)
+    atomic_store (&c->writing_seen, c->writing);
+  /* Either we see now what another thread's send left to be written, or it sees our
+   * store and wakes us: both sides store, then load, sequentially consistent.
+   */
+  atomic_thread_fence (memory_order_seq_cst);
+  if (!c->writing && (nbd_aio_get_direction (c->wire.link.h) & LIBNBD_AIO_DIRECTION_WRITE)) {
+    set_event (c->writable, &c->writing, true);
+    atomic_store (&c->writing_seen, true);
+  }
+}
+
+/* Why c ends now, or NULL; closed and dead are libnbd's words. */
+static const char *
+why_over_locked (const struct nbdconn *c, bool closed, bool dead)
+{
+  if (c->insane)
+    return "the server's answer was not what the protocol allows";
+  if (closed)
+    return "the server closed it";
+  if (dead)
+    return "it broke, or the server sent what no client understands";
+  if (c->state == CONN_LEAVING && c->nflight == 0)
+    return "the server is shutting down";
+  return NULL;
+}
+
+/* Does the loop stop driving?  Not while there is something of the background, which
+ * nobody waits for; nor at the end of that, for more of it will come.
+ */
+static bool
+loop_may_leave_locked (struct nbdconn *c, const struct round *r)
+{
+  return c->kick_fd != -1 && c->nback == 0
+    && (c->nflight == 0 ? r->waited : !list_is_empty (&c->followers));
+}
+
 void
 nbdpool_service (struct nbdconn *c)
 {
   struct nbdpool *p = c->pool;
-  struct list answers, tells;
-  unsigned dir;
+  _Atomic int *nudged = NULL;
+  const char *why;
+  struct round r;
+  bool drives, closed, dead;
 
-  if (c->state >= CONN_DYING)
+  round_init (&r);
+  if (c->wire.link.h == NULL)
+    return;                     /* buried */
+  closed = nbd_aio_is_closed (c->wire.link.h);
+  dead = nbd_aio_is_dead (c->wire.link.h);
+  lock_take (&p->lock);
+  if (c->state >= CONN_DYING) {
+    lock_drop (&p->lock);
     return;
-  list_init (&answers);
-  list_init (&tells);
-  if (!collect (c, &answers, &tells))
-    nbdpool_die (c, "the server's answer was not what the protocol allows");
-  else if (nbd_aio_is_closed (c->wire.link.h))
-    nbdpool_die (c, "the server closed it");
-  else if (nbd_aio_is_dead (c->wire.link.h))
-    nbdpool_die (c, "it broke, or the server sent what no client understands");
-  else if (c->state == CONN_LEAVING && c->nflight == 0)
-    nbdpool_die (c, "the server is shutting down");
-  tell_extents (p, &tells, &answers);
-  nbdpool_pump (p);                     /* before the answers: the server should not run dry */
-
-  if (c->state < CONN_DYING) {
-    dir = nbd_aio_get_direction (c->wire.link.h);
-    set_event (c->readable, &c->reading, dir & LIBNBD_AIO_DIRECTION_READ);
-    set_event (c->writable, &c->writing, dir & LIBNBD_AIO_DIRECTION_WRITE);
-    if (atomic_load_explicit (&c->writing_seen, memory_order_relaxed) != c->writing)
-      atomic_store (&c->writing_seen, c->writing);
-    /* Either we see now what another thread's send left to be written, or it sees our
-     * store and wakes us: both sides store, then load, sequentially consistent.
-     */
-    atomic_thread_fence (memory_order_seq_cst);
-    if (!c->writing && (nbd_aio_get_direction (c->wire.link.h) & LIBNBD_AIO_DIRECTION_WRITE)) {
-      set_event (c->writable, &c->writing, true);
-      atomic_store (&c->writing_seen, true);
+  }
+  collect_locked (c, &r);
+  why = why_over_locked (c, closed, dead);
+  drives = atomic_load_explicit (&c->driver, memory_order_relaxed) == DRIVER_LOOP;
+  if (why == NULL) {
+    pump_locked (p, &r.sends);
+    if (drives && loop_may_leave_locked (c, &r)) {
+      nudged = nbdpool_hand_over_locked (c);
+      drives = atomic_load_explicit (&c->driver, memory_order_relaxed) == DRIVER_LOOP;
     }
   }
-  nbdpool_answer_all (&answers);
+  lock_drop (&p->lock);
+  waiter_nudge_end (nudged);
+
+  if (why != NULL) {
+    nbdpool_die (c, why);
+    nbdpool_pump (p);           /* on the others */
+  }
+  send_all (&r.sends);
+  tell_extents (p, &r);
+  if (why == NULL)
+    settle_events (c, drives);
+  nbdpool_answer_all (&r.answers);
 }
 
 static void
@@ -719,10 +913,12 @@ on_readable (evutil_socket_t fd, short what, void *arg)
 
   (void) fd;
   (void) what;
-  if (nbd_aio_get_direction (c->wire.link.h) & LIBNBD_AIO_DIRECTION_READ) {
-    nbd_aio_notify_read (c->wire.link.h);
-    atomic_store_explicit (&c->heard_ns, clock_now (c->pool->clock), memory_order_relaxed);
+  /* Only the loop gives up what it drives, so it knows when it does. */
+  if (atomic_load_explicit (&c->driver, memory_order_relaxed) != DRIVER_LOOP) {
+    set_event (c->readable, &c->reading, false);
+    return;
   }
+  nbdpool_read (c);
   nbdpool_service (c);
 }
 
@@ -750,6 +946,7 @@ nbdpool_make_conn (struct nbdpool *p, struct nbdlink *link, bool meta, struct nb
   list_init (&c->under_way);
   list_init (&c->pinned);
   list_init (&c->unanswered);
+  list_init (&c->followers);
   c->readable = event_new (evloop_base (p->loop), link->fd, EV_READ | EV_PERSIST, on_readable, c);
   c->writable = event_new (evloop_base (p->loop), link->fd, EV_WRITE | EV_PERSIST, on_writable, c);
   if (c->readable == NULL || c->writable == NULL || event_add (c->readable, NULL) == -1) {
@@ -761,6 +958,8 @@ nbdpool_make_conn (struct nbdpool *p, struct nbdlink *link, bool meta, struct nb
     return ENOMEM;
   }
   c->reading = true;
+  c->kick_fd = get_kick (p);
+  atomic_init (&c->driver, DRIVER_LOOP);
   nbdwire_init (&c->wire, link);
   c->born_ns = c->used_ns = clock_now (p->clock);
   atomic_init (&c->heard_ns, c->used_ns);

@@ -18,9 +18,32 @@
  *                quarantine is over (D16)
  *
  * All of that happens on the loop.  What another thread does with a connection is to
- * send on it: it counts itself in users under the lock, calls libnbd without it, and
- * counts itself out; a connection is buried when users is 0, so a handle is never
- * closed under somebody.
+ * send on it and to drive it: it counts itself in users under the lock, calls libnbd
+ * without it, and counts itself out when it has given the answers; a connection is buried
+ * when users is 0, so a handle is never closed under somebody.
+ *
+ * Who drives a connection (D22), that is: reads what comes on it
+ *
+ *   LOOP      the event loop: the socket is registered for reading, or attention is set
+ *             and the loop woken so that it will be
+ *   WORKER    one thread in nbddrive_run, which waits for an answer of its own; or the
+ *             follower that was promoted and is being woken
+ *   NOBODY    nothing is under way, or a thread that sent something has promised to come
+ *             and drive
+ *
+ *   NOBODY -> WORKER   the one who promised comes
+ *   NOBODY -> LOOP     something is sent that nobody has promised to wait for, or who
+ *                      promised does not wait; or the loop looks after a connection that
+ *                      has been idle for a while, to see it end (nbdtend.c)
+ *   WORKER, LOOP -> NOBODY, WORKER, LOOP   nbdpool_hand_over_locked: nobody, if nobody is
+ *                      needed or one who promised will come; else a thread that waits for an
+ *                      answer on this connection, the newest first, which has to wait longest;
+ *                      else the loop
+ *
+ * The loop gives up driving when nothing of the background is under way and somebody
+ * waited for what came, so one reader at a time costs it nothing: neither a wake-up nor
+ * an epoll_ctl.  Writing what did not fit into the socket, and every end of a connection, is
+ * always the loop's: other drivers set attention and wake it.
  *
  * Order of news (origin.h): answers that came before the loss are given before lost (),
  * because bury gives them; lost () comes before ENOTCONN, because bury tells it first;
@@ -37,6 +60,11 @@
  *   (2) nflight is the length of under_way, nback that of those not of demand; both
  *       within their bounds
  *   (3) outstanding counts the requests that are queued, pinned or under way
+ *   (4) driver is NOBODY only if nothing is under way, or a promise is: no request waits
+ *       for an answer that nobody will read
+ *   (5) there are followers only while there is a driver, or a promise
+ *   (6) who promised or drives is counted in users
+ *   While a connection is UP or LEAVING; a dying one has no followers, and is not driven.
  */
 #ifndef PC_NBDPOOL_H
 #define PC_NBDPOOL_H
@@ -50,6 +78,7 @@
 #include "evloop.h"
 #include "lock.h"
 #include "nbdwire.h"
+#include "waiter.h"
 
 #define NBDPOOL_MAX_CONNS 64
 #define NBDPOOL_MAX_FLIGHT 64u          /* a connection (D12, nbd.L-8) */
@@ -57,11 +86,22 @@
 #define NBDPOOL_SPREAD_FLIGHT 16u       /* a connection, while others are on their way... */
 #define NBDPOOL_SPREAD_NS (500 * NSEC_PER_MSEC)         /* ...for at most so long */
 #define NBDPOOL_MORE_ABOVE 8u           /* outstanding a connection: make one more (D10) */
+#define NBDPOOL_MAX_KICKS (NBDPOOL_MAX_CONNS + 8)       /* eventfds; more connections die at once */
+#define NBDPOOL_IDLE_NS (100 * NSEC_PER_MSEC)   /* the loop looks after what was idle for so long */
 #define NBDPOOL_BACKOFF_MIN_NS (5 * NSEC_PER_MSEC)
 #define NBDPOOL_BACKOFF_MAX_NS (200 * NSEC_PER_MSEC)
 
 struct event;
 struct nbdpool;
+
+enum nbdconn_driver { DRIVER_LOOP, DRIVER_WORKER, DRIVER_NOBODY };
+
+/* A thread in nbddrive_run that sleeps while another drives; on its stack. */
+struct nbdfollower {
+  struct list_node node;        /* conn->followers, newest first */
+  struct waiter *waiter;
+  bool promoted;                /* it is the driver now, and counted in users */
+};
 
 enum nbdconn_state { CONN_UP, CONN_LEAVING, CONN_DYING, CONN_BURIED };
 
@@ -70,6 +110,7 @@ struct nbdconn {
   struct nbdpool *pool;
   struct nbdwire wire;          /* its done stack: any thread */
   uint32_t carrier;             /* 0: for block status only */
+  int kick_fd;                  /* ends a driver's poll; the pool's; -1: the loop drives always */
 
   /* The loop's. */
   struct event *readable, *writable;
@@ -85,11 +126,15 @@ struct nbdconn {
   struct list unanswered;       /* BURIED: writes whose outcome nobody knows */
   unsigned nflight, nback;
   bool told;                    /* lost () has been told */
+  bool insane;                  /* an answer was not what the protocol allows */
+  unsigned npromises;           /* threads that sent on it and have not come to drive yet */
+  struct list followers;        /* struct nbdfollower */
   uint64_t born_ns;
   uint64_t nwritten, nflushed;  /* writes answered; of these before the last good flush was sent */
   uint64_t used_ns;             /* when it was last sent to */
 
   _Atomic unsigned users;       /* threads in libnbd; grows under the lock only */
+  _Atomic int driver;           /* enum nbdconn_driver; stored under the lock */
   _Atomic bool attention;       /* the loop should look at it */
   _Atomic bool writing_seen;    /* mirror of writing, for those who would wake the loop */
   _Atomic uint64_t heard_ns;    /* when something last came */
@@ -129,6 +174,11 @@ struct nbdpool {
   uint64_t extra_blocked_ns, meta_blocked_ns;
   bool said_down;
   unsigned short rnd[3];
+  /* Eventfds that no connection has now.  They live as long as the pool: a late kick may
+   * still come for one whose connection has gone, and must not hit another file.
+   */
+  int kick[NBDPOOL_MAX_KICKS];
+  unsigned nkicks, nkicks_made;
 
   struct evloop_work work;
 
@@ -188,7 +238,24 @@ extern void nbdpool_pump (struct nbdpool *);
  */
 extern void nbdpool_tell_all_data (struct origin_req *);
 
-/* Look at what came of the last call into libnbd: answers, the end, the wish to write. */
+/* For any driver: let libnbd read what has come; then take, and give, what has been
+ * answered.  nbdpool_deliver returns false when there is nothing more to drive for: nothing
+ * is under way, or the loop, which was woken, has to end the connection.
+ */
+extern void nbdpool_read (struct nbdconn *);
+extern bool nbdpool_deliver (struct nbdconn *);
+
+/* The driver stops: another takes over, or nobody need.  What it returns is for
+ * waiter_nudge_end, when the lock is dropped.
+ */
+extern _Atomic int *nbdpool_hand_over_locked (struct nbdconn *);
+
+/* The loop drives from here on, and is woken. */
+extern void nbdpool_loop_drives_locked (struct nbdconn *);
+
+/* For the loop: look at what came of the last call into libnbd: answers, the end, the wish
+ * to write; and at who drives.
+ */
 extern void nbdpool_service (struct nbdconn *);
 
 /* Takes the link over; the connection is in no list yet. */

@@ -19,6 +19,7 @@
 #define EXTRA_BLOCK_NS (60 * NSEC_PER_SEC)
 #define LARGE_ZERO (UINT64_C (32) << 20)
 #define SLOW_FACTOR 10                  /* FLUSH and large TRIM or ZERO */
+#define MAX_TICK_NS (250 * NSEC_PER_MSEC)
 #define BUSY_FACTOR 4                   /* while other requests progress */
 
 /* Connecting */
@@ -336,6 +337,37 @@ may_close_locked (struct nbdconn *c, uint64_t now)
     && atomic_load_explicit (&c->users, memory_order_relaxed) == 0;
 }
 
+static bool
+is_driven_by_nobody_locked (const struct nbdconn *c)
+{
+  return atomic_load_explicit (&c->driver, memory_order_relaxed) == DRIVER_NOBODY;
+}
+
+/* Nobody reads a connection on which nothing is under way, so nobody would see it end. */
+static bool
+look_after_locked (struct nbdconn *c, uint64_t now)
+{
+  if (!is_driven_by_nobody_locked (c))
+    return false;
+  if (now - c->used_ns >= NBDPOOL_IDLE_NS)
+    nbdpool_loop_drives_locked (c);
+  return true;
+}
+
+/* Is there one to come back for? */
+static bool
+look_after_idle_locked (struct nbdpool *p, uint64_t now)
+{
+  bool any = false;
+  unsigned i;
+
+  for (i = 0; i < p->nconns; i++)
+    any |= look_after_locked (p->conn[i], now);
+  if (p->meta != NULL)
+    any |= look_after_locked (p->meta, now);
+  return any;
+}
+
 static void
 close_idle (struct nbdpool *p)
 {
@@ -433,7 +465,9 @@ min_ns (uint64_t *next, uint64_t now, uint64_t at)
     *next = at;
 }
 
-/* The first instant at which nbdtend_turn () has something to do. */
+/* The first instant at which nbdtend_turn () has something to do.  A tick for deadlines, and
+ * to see connections go idle.
+ */
 static uint64_t
 next_instant_locked (struct nbdpool *p, uint64_t now)
 {
@@ -441,8 +475,8 @@ next_instant_locked (struct nbdpool *p, uint64_t now)
   struct list_node *node;
   unsigned i;
 
-  if (p->outstanding > 0)
-    min_ns (&next, now, now + (tick < NSEC_PER_SEC ? tick : NSEC_PER_SEC));
+  if (p->ticking)
+    min_ns (&next, now, now + (tick < MAX_TICK_NS ? tick : MAX_TICK_NS));
   if (!p->up && p->connector == NULL)
     min_ns (&next, now, p->retry_ns);
   if (!p->up && !p->shut)
@@ -473,8 +507,8 @@ nbdtend_arm_timer (struct nbdpool *p)
 #ifdef PC_DEBUG
   nbdpool_check_locked (p);
 #endif
+  p->ticking = look_after_idle_locked (p, now) || p->outstanding > 0;
   next = next_instant_locked (p, now);
-  p->ticking = p->outstanding > 0;
   lock_drop (&p->lock);
   if (next == UINT64_MAX)
     evloop_timer_clear (&p->timer);

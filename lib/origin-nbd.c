@@ -16,6 +16,7 @@
 
 #include <libnbd.h>
 
+#include "nbddrive.h"
 #include "nbdtend.h"
 #include "origin-nbd.h"
 
@@ -207,6 +208,9 @@ free_origin (struct nbdpool *p)
 {
   if (p->cancel_fd != -1)
     close (p->cancel_fd);
+  assert (p->nkicks == p->nkicks_made);
+  while (p->nkicks > 0)
+    close (p->kick[--p->nkicks]);
   lock_release (&p->lock);
   free (p->export_name);
   free (p->canonical);
@@ -424,6 +428,7 @@ nbd_get_stats (struct origin *origin, struct origin_stats *stats)
 static const struct origin_ops ops = {
   .name = "nbd",
   .submit = nbd_submit,
+  .drive = nbddrive_run,
   .depth = nbd_depth,
   .is_up = nbd_is_up,
   .get_stats = nbd_get_stats,

@@ -7,8 +7,8 @@
  *
  * A request is sent by the thread that submits it when a connection has room for it,
  * else it waits in one
- * of three queues and is sent by whoever makes room (D22).  Replies are read on the
- * event loop.
+ * of three queues and is sent by whoever makes room (D22).  Replies are read by one of the
+ * threads that wait for one (nbddrive.h), or on the event loop.
  *
  *   up        requests are sent; more connections are opened while more than 8 a
  *             connection are outstanding (D10), and closed again when idle

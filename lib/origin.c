@@ -11,12 +11,9 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <linux/futex.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "lock.h"
 #include "origin.h"
@@ -202,25 +199,66 @@ origin_close (struct origin *o)
   o->ops->close (o);
 }
 
+/* Promises */
+
+static _Thread_local struct {
+  bool on;
+  struct origin *origin;        /* owes something to */
+  void *what;
+} promise;
+
 void
-origin_drive (struct origin *o, _Atomic int *flag)
+origin_promise_begin (void)
 {
-  lock_assert_none_held ();
-  if (o->ops->drive != NULL)
-    o->ops->drive (o, flag);
+  assert (!promise.on && promise.origin == NULL);
+  promise.on = true;
 }
 
-/* One thread that waits for one request.  The waiter leaves only when it has seen
- * WAIT_DONE, which is the last store of the other side: wait lies on its stack.  flag is
- * for the driver, which may look before that.
+bool
+origin_promise_take (struct origin *o, void *what)
+{
+  if (!promise.on || promise.origin != NULL)
+    return false;
+  promise.origin = o;
+  promise.what = what;
+  return true;
+}
+
+/* The promise is over before it is kept: what done() submits while its thread drives is
+ * another matter.
+ */
+static void
+keep (struct waiter *w, uint64_t until_ns)
+{
+  struct origin *o = promise.origin;
+
+  promise.on = false;
+  promise.origin = NULL;
+  if (o != NULL)
+    o->ops->drive (o, promise.what, w, until_ns);
+}
+
+void
+origin_promise_end (void)
+{
+  keep (NULL, 0);
+}
+
+void
+origin_promise_wait (struct waiter *w, struct clock *clock, uint64_t until_ns)
+{
+  lock_assert_none_held ();
+  keep (w, until_ns);
+  waiter_rest (w, clock, until_ns);
+}
+
+/* One thread that waits for one request.  It leaves only when it has seen that it is woken,
+ * which is the last store of the other side: wait lies on its stack.
  */
 struct wait {
-  _Atomic int flag;
-  _Atomic int state;
+  struct waiter waiter;
   int err;
 };
-
-enum { WAIT_AWAKE, WAIT_ASLEEP, WAIT_DONE };
 
 static void
 do_done (struct origin_req *req, int err)
@@ -228,28 +266,21 @@ do_done (struct origin_req *req, int err)
   struct wait *wait = req->arg;
 
   wait->err = err;
-  atomic_store (&wait->flag, 1);
-  /* The address may belong to somebody else by the time of the wake, who takes it for
-   * one of the spurious wakes that futex(2) allows.
-   */
-  if (atomic_exchange (&wait->state, WAIT_DONE) == WAIT_ASLEEP)
-    syscall (SYS_futex, &wait->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  waiter_wake (&wait->waiter);
 }
 
 int
 origin_do (struct origin *o, struct origin_req *req)
 {
-  struct wait wait = { .flag = 0, .state = WAIT_AWAKE };
-  int awake = WAIT_AWAKE;
+  struct wait wait;
 
+  waiter_init (&wait.waiter);
   req->done = do_done;
   req->arg = &wait;
+  origin_promise_begin ();
   origin_submit (o, req);
-  if (atomic_load (&wait.flag) == 0)
-    origin_drive (o, &wait.flag);
-
-  atomic_compare_exchange_strong (&wait.state, &awake, WAIT_ASLEEP);
-  while (atomic_load (&wait.state) != WAIT_DONE)
-    syscall (SYS_futex, &wait.state, FUTEX_WAIT_PRIVATE, WAIT_ASLEEP, NULL, NULL, 0);
+  origin_promise_wait (&wait.waiter, NULL, WAITER_FOR_EVER);
+  while (!waiter_is_woken (&wait.waiter))
+    waiter_rest (&wait.waiter, NULL, WAITER_FOR_EVER);
   return wait.err;
 }

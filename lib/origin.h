@@ -41,6 +41,7 @@
 #include <stdint.h>
 
 #include "list.h"
+#include "waiter.h"
 
 struct origin;
 struct origin_req;
@@ -157,11 +158,12 @@ struct origin_ops {
   const char *name;             /* "nbd", "mem": for messages */
   void (*submit) (struct origin *, struct origin_req *);
 
-  /* Drive the origin from the calling thread until *flag is not zero (leader and
-   * follower, D22), or return at once if another thread drives or there is nothing to
-   * drive.  May be NULL.  The caller then waits in its own way; flag is set by a done().
+  /* Keep a promise: `what` is as it was given to origin_promise_take.  Read answers on the
+   * calling thread, or sleep while another one reads them, until the waiter is woken or
+   * until_ns; may return before that.  waiter NULL: do not wait, leave `what` to the loop.
+   * NULL for an origin that takes no promises.
    */
-  void (*drive) (struct origin *, _Atomic int *flag);
+  void (*drive) (struct origin *, void *what, struct waiter *, uint64_t until_ns);
 
   /* How many requests are worth having under way at once now. */
   unsigned (*depth) (struct origin *);
@@ -207,10 +209,33 @@ extern void origin_tell_failed (struct origin *, int err, const char *why);
 extern void origin_tell_resized (struct origin *, uint64_t end);
 extern void origin_tell (struct origin *, int level, const char *line);
 
-/* Drive if the origin can be driven; see ops. */
-extern void origin_drive (struct origin *, _Atomic int *flag);
+/* A thread that will wait for an answer can read it by itself instead of being woken by the
+ * loop that read it (D22).  But somebody must know of it when the request is sent, or the
+ * loop has to be told to look out for the answer; hence a promise:
+ *
+ *   origin_promise_begin ()      what this thread submits with demand priority from here
+ *                                on, it will wait for
+ *   origin_submit ()             ...
+ *   origin_promise_wait ()       it does, once, and perhaps not until the waiter is woken
+ *   or origin_promise_end ()     it need not: what is still to come is left to the loop
+ *
+ * Between begin and wait or end the thread waits for nothing else.  The promise is the
+ * thread's, for the code that waits does not know what the code that submits, deep inside an
+ * operation, sends where.  The waiter is woken with waiter_wake, in done() or as its
+ * consequence, by whoever has called origin code that runs done().
+ */
+extern void origin_promise_begin (void);
+extern void origin_promise_end (void);
+extern void origin_promise_wait (struct waiter *, struct clock *, uint64_t until_ns);
 
-/* Submit and wait on the calling thread, which must not be the event loop. */
+/* For implementations, in submit: true if this thread has promised to wait and owes nothing
+ * yet.  It owes `what` now, and ops->drive is called with it.
+ */
+extern bool origin_promise_take (struct origin *, void *what);
+
+/* Submit and wait on the calling thread, which must not be the event loop and has promised
+ * nothing.
+ */
 extern int origin_do (struct origin *, struct origin_req *);
 
 #endif /* PC_ORIGIN_H */

@@ -39,6 +39,10 @@ TESTS += %D%/test-origin-evil
 check_PROGRAMS += %D%/test-origin-evil
 %C%_test_origin_evil_SOURCES = %D%/test-origin-evil.c $(pc_nbdtest_sources)
 
+TESTS += %D%/test-nbddrive
+check_PROGRAMS += %D%/test-nbddrive
+%C%_test_nbddrive_SOURCES = %D%/test-nbddrive.c $(pc_nbdtest_sources)
+
 TESTS += %D%/test-nbdlink
 check_PROGRAMS += %D%/test-nbdlink
 %C%_test_nbdlink_SOURCES = %D%/test-nbdlink.c $(pc_nbdtest_sources)
