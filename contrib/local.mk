@@ -24,6 +24,8 @@ EXTRA_DIST += \
 	%D%/check-build \
 	%D%/check-chroot \
 	%D%/count-tests \
+	%D%/coverage \
+	%D%/coverage-table \
 	%D%/demo \
 	%D%/fio/hit-256k-qd8.fio \
 	%D%/fio/hit-4k-qd1.fio \
@@ -63,7 +65,12 @@ check-valgrind:
 	  $(srcdir)/contrib/check-build valgrind $(SANITIZER_CONFIGURE) \
 	  LDFLAGS=-Wl,-z,nodelete
 
+# Branches of lib/ that the suite takes, file by file.
+.PHONY: coverage
+coverage:
+	srcdir='$(srcdir)' MAKE='$(MAKE)' PYTHON3='$(PYTHON3)' $(srcdir)/contrib/coverage
+
 # The sub-builds go with "make distclean".
-DISTCLEAN_FOLDERS = build-asan build-fuzz build-tsan build-valgrind
+DISTCLEAN_FOLDERS = build-asan build-coverage build-fuzz build-tsan build-valgrind
 distclean-local:
 	rm -rf $(DISTCLEAN_FOLDERS)
