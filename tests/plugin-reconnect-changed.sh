@@ -20,9 +20,9 @@ expect_in_log () {
 }
 
 # Larger: whoever has it open keeps the old size; the next who comes alone has the new one,
-# with what was written.
+# with what was written.  Nobody has to look for that.
 start_origin extents=no size=2M
-start_cache reconnect=60 cache-size=8M
+start_cache reconnect=60 cache-size=8M cache-revalidate=never
 client "
 h = connect('$cache_sock')
 h.pwrite(pattern(1, 65536), 0)"
