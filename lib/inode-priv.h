@@ -79,6 +79,7 @@ struct wb {
   bool rmw, rmw_read;           /* the rest of its blocks is read first; has been */
   uint32_t frame, nframes;      /* direct: a reference on each */
   void *bounce;                 /* or the copy */
+  bool copied;                  /* it is there already */
   struct list_node node;        /* ino->wbs or env->wb_free */
 };
 

@@ -97,7 +97,7 @@ wb_register_locked (struct inode *ino, struct wb *wb, enum wb_kind kind, struct 
   wb->serial = ino->wb_serial++;
   wb->bounce = NULL;
   wb->nframes = 0;
-  wb->rmw = wb->rmw_read = false;
+  wb->rmw = wb->rmw_read = wb->copied = false;
   wb->as_data = wb->zeros = false;
   wb->counted = 0;
   wb->seq = ino->seq;
@@ -219,6 +219,28 @@ rmw_source (struct inode *ino, struct range seg, struct wb *wb, struct range *r)
   return wb->bounce != NULL;
 }
 
+/* [pos, stop) of the request's copy.  The stripe is held. */
+static void
+copy_part (struct inode *ino, struct stripe *st, struct wb *wb, uint64_t pos, uint64_t stop)
+{
+  while (pos < stop) {
+    struct range piece;
+    uint32_t frame;
+    uint8_t *to = (uint8_t *) wb->bounce + (pos - wb->range.start);
+
+    if (!rangeset_next (&st->map, (struct range) { pos, stop }, &piece, &frame)) {
+      if (!wb->rmw)
+        memset (to, 0, stop - pos);   /* zeroed or trimmed just now */
+      return;
+    }
+    if (!wb->rmw)
+      memset (to, 0, piece.start - pos);
+    memcpy (to + (piece.start - pos),
+            memfile_addr (ino->env->mf, frame) + (piece.start & (PAGE_SIZE - 1)), range_len (piece));
+    pos = piece.end;
+  }
+}
+
 enum pick { PICKED, NOTHING };
 
 /* Take what can be sent of the DIRTY segment seg.  The stripe is held exclusively. */
@@ -254,6 +276,13 @@ take_run (struct inode *ino, struct stripe *st, struct range seg, const struct w
   if (!wb->rmw)
     dirty_writing_locked (ino, st, wb);
   lock_drop (&ino->sync);
+  /* Pages of the origin's large block that are clean may be evicted as soon as the lock is dropped, and their
+   * place be taken for zeros.
+   */
+  if (wb->bounce && !wb->rmw && ino->unit > PAGE_SIZE) {
+    copy_part (ino, st, wb, r.start, r.end);
+    wb->copied = true;
+  }
   if (!wb->bounce) {
     wb->nframes = (unsigned) ((page_of (r.end - 1) - page_of (r.start)) >> PAGE_SHIFT) + 1;
     for (i = 0; i < wb->nframes; i++) {
@@ -310,24 +339,9 @@ copy_out (struct inode *ino, struct stripe *st, struct wb *wb)
     if (stop > wb->range.end)
       stop = wb->range.end;
     rwlock_take_shared (&st->lock);
-    while (pos < stop) {
-      struct range piece;
-      uint32_t frame;
-      uint8_t *to = (uint8_t *) wb->bounce + (pos - wb->range.start);
-
-      if (!rangeset_next (&st->map, (struct range) { pos, stop }, &piece, &frame)) {
-        if (!wb->rmw)
-          memset (to, 0, stop - pos);   /* zeroed or trimmed just now */
-        pos = stop;
-        break;
-      }
-      if (!wb->rmw)
-        memset (to, 0, piece.start - pos);
-      memcpy (to + (piece.start - pos),
-              memfile_addr (ino->env->mf, frame) + (piece.start & (PAGE_SIZE - 1)), range_len (piece));
-      pos = piece.end;
-    }
+    copy_part (ino, st, wb, pos, stop);
     rwlock_drop (&st->lock);
+    pos = stop;
   }
 }
 
@@ -351,6 +365,11 @@ pick_zero (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
     bool as_data = v.kind == ZERO_ZERO && !ino->can_zero;
     uint64_t max = as_data ? ino->data_max : v.kind == ZERO_TRIM ? TRIM_MAX : ZERO_MAX;
 
+    /* From where the last look ended: what is in the way of a segment's beginning stays there as long as this
+     * loop has the lock that its answer needs.
+     */
+    if (r.start < from)
+      r.start = from;
     from = r.end;
     r = range_intersect (r, ask->limit);
     /* Zero ranges are whole units and are sent so. */
@@ -558,7 +577,8 @@ wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
   case WB_DATA:
     req->cmd = ORIGIN_WRITE;
     if (wb->bounce) {
-      copy_out (ino, inode_stripe (ino, req->off), wb);
+      if (!wb->copied)
+        copy_out (ino, inode_stripe (ino, req->off), wb);
       req->buf = wb->bounce;
     }
     else {

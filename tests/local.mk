@@ -92,5 +92,6 @@ include %D%/policy.mk
 include %D%/origin.mk
 include %D%/plugin.mk
 include %D%/model.mk
+include %D%/clients.mk
 include %D%/bench.mk
 include %D%/fuzz.mk
