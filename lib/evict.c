@@ -662,6 +662,8 @@ evict_pick (struct evict *e, uint32_t out[], unsigned max, unsigned flags)
     enum evict_queue_id q = choose (e);
     uint32_t slot, frame;
 
+    if (flags & EVICT_OTHER && e->queue[!q].live > 0)
+      q = !q;
     if (!pop_slot (e, q, &slot))
       break;                    /* not reached: q has a live frame */
     if (!slot_is_live (e, q, slot))

@@ -81,6 +81,10 @@
                                  cold and the neighbour of the frame before:
                                  what came as one run leaves as one (D20) */
 
+#define EVICT_OTHER 4u        /* from the queue whose turn it is not, if it has
+                                 any: the one whose turn it is held only what
+                                 may not leave */
+
 /* Why a picked frame comes back. */
 enum evict_reason {
   EVICT_BUSY,                 /* pinned or in flight: another turn, same queue */

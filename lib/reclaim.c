@@ -37,8 +37,8 @@ batch_size (struct inode_env *env, unsigned want)
 
 /* One batch.  *picked: how many were looked at. */
 static unsigned
-reclaim_batch (struct inode_env *env, const struct reclaim_hooks *hooks, unsigned want, unsigned *dirty,
-               unsigned *picked)
+reclaim_batch (struct inode_env *env, const struct reclaim_hooks *hooks, unsigned want, unsigned flags,
+               unsigned *dirty, unsigned *picked)
 {
   uint32_t frames[2 * BATCH];
   uint64_t pgnos[2 * BATCH];
@@ -47,7 +47,7 @@ reclaim_batch (struct inode_env *env, const struct reclaim_hooks *hooks, unsigne
   bool sorted = true;
 
   lock_take (&env->evict_lock);
-  n = evict_pick (env->evict, frames, batch_size (env, want), EVICT_RUNS);
+  n = evict_pick (env->evict, frames, batch_size (env, want), EVICT_RUNS | flags);
   lock_drop (&env->evict_lock);
   *picked = n;
   for (i = 0; i < n; i++) {
@@ -80,9 +80,10 @@ reclaim_frames (struct inode_env *env, const struct reclaim_hooks *hooks, unsign
   unsigned tries, gone = 0, picked = 1;
 
   /* A batch may be dirty or busy throughout while others are clean.  Bounded: where nearly all is dirty the
-   * caller had better wait for write-back.
+   * caller had better wait for write-back.  What is written stands in the queue of new pages, which may be dirty from end
+   * to end while the other holds clean ones, so the two take turns.
    */
   for (tries = 0; tries < TRIES && gone == 0 && picked > 0; tries++)
-    gone = reclaim_batch (env, hooks, want, dirty, &picked);
+    gone = reclaim_batch (env, hooks, want, tries % 2 ? EVICT_OTHER : 0, dirty, &picked);
   return gone;
 }

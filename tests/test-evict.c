@@ -418,6 +418,27 @@ TEST (a_run_that_begins_to_leave_leaves_whole)
   tear_down (&w);
 }
 
+/* Ten in the small queue, its share, and the rest of a first fill in the main one. */
+TEST (the_queue_whose_turn_it_is_not_can_be_asked)
+{
+  struct world w;
+  uint32_t out[100];
+
+  set_up (&w, 100);
+  for (uint32_t f = 0; f < 30; f++)
+    insert (&w, f, f, 0);
+  assert_int_equal (evict_pick (&w.e, out, 2, EVICT_OTHER), 2);
+  assert_int_equal (out[0], 10);
+  assert_int_equal (out[1], 11);
+  evict_unpick (&w.e, 10, EVICT_DIRTY);
+  assert_int_equal (evict_pick (&w.e, out, 1, 0), 1);
+  assert_int_equal (out[0], 0);
+  assert_int_equal (evict_pick (&w.e, out, 100, EVICT_OTHER), 28);
+  assert_int_equal (evict_count (&w.e), 0);
+  evict_check (&w.e);
+  tear_down (&w);
+}
+
 TEST (the_tail_shows_what_the_next_pick_takes)
 {
   struct world w;
@@ -629,12 +650,12 @@ TEST (random_operations_leave_every_frame_in_one_place)
     else if (op == 14) {
       unsigned max = get_random (&w) % 8;
       unsigned dice = get_random (&w) % 4;
-      unsigned flags = dice == 0 ? EVICT_COLD : dice == 1 ? EVICT_RUNS : 0;
+      unsigned flags = dice == 0 ? EVICT_COLD : dice == 1 ? EVICT_RUNS : dice == 2 ? EVICT_OTHER : 0;
       unsigned n = evict_pick (&w.e, out, max, flags);
 
       if (flags == EVICT_RUNS)
         assert_in_range (n, max < count ? max : count, 2 * max);
-      else if (!flags)
+      else if (flags != EVICT_COLD)
         assert_int_equal (n, max < count ? max : count);
       for (unsigned i = 0; i < n; i++) {
         assert_int_equal (place[out[i]], IN);
@@ -781,6 +802,7 @@ main (void)
     cmocka_unit_test (more_than_a_quarter_fetched_ahead_does_evict_itself),
     cmocka_unit_test (only_cold_frames_are_given_to_who_asks_for_cold_ones),
     cmocka_unit_test (a_run_that_begins_to_leave_leaves_whole),
+    cmocka_unit_test (the_queue_whose_turn_it_is_not_can_be_asked),
     cmocka_unit_test (the_tail_shows_what_the_next_pick_takes),
     cmocka_unit_test (the_tail_goes_on_in_the_other_queue),
     cmocka_unit_test (a_scan_for_victims_ends_when_everything_is_hot),

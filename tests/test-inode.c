@@ -381,6 +381,29 @@ TEST (of_a_run_of_victims_what_is_dirty_in_use_or_gone_is_left_out)
   tear_down (&b);
 }
 
+/* New pages are written and fill their queue; what was read before is in the other. */
+TEST (dirt_among_the_new_pages_does_not_hide_the_clean_ones)
+{
+  struct bed b;
+  struct evict_stats st;
+  unsigned i, clean;
+
+  set_up (&b);
+  assert_ok (rd (&b, buf, 0, 150 * PAGE));
+  assert_true (world_reclaim (&b.w, 1));
+  for (i = 0; i < 60; i += 4)
+    assert_ok (wr (&b, ones, (512 + i) * PAGE, 4 * PAGE, 0));
+  clean = memfile_in_use (b.w.mf) - 60;
+  while (clean > 0) {
+    assert_true (world_reclaim (&b.w, 1));
+    clean = memfile_in_use (b.w.mf) - 60;
+  }
+  evict_get_stats (b.w.env.evict, &st);
+  assert_true (st.dirty < 4 * 150);
+  assert_false (world_reclaim (&b.w, 1));
+  tear_down (&b);
+}
+
 TEST (a_hit_does_not_wait_for_a_miss)
 {
   struct bed b;
@@ -1907,6 +1930,7 @@ main (void)
     cmocka_unit_test (a_failed_fill_answers_every_waiter_once),
     cmocka_unit_test (a_stream_through_a_full_cache_is_read_in_whole_requests),
     cmocka_unit_test (of_a_run_of_victims_what_is_dirty_in_use_or_gone_is_left_out),
+    cmocka_unit_test (dirt_among_the_new_pages_does_not_hide_the_clean_ones),
     cmocka_unit_test (a_hit_does_not_wait_for_a_miss),
     cmocka_unit_test (a_miss_fetches_its_pages_only),
     cmocka_unit_test (a_write_during_a_fill_stays),
