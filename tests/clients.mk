@@ -3,14 +3,35 @@
 # Tests of the plugin between clients, origins and faults that are not ours.
 # How to add one: see tests/local.mk.
 
+# Loaded into user-mode-linux, see kernel-functions.sh.
+check_LTLIBRARIES += %D%/uml-xstate.la
+%C%_uml_xstate_la_SOURCES = %D%/uml-xstate.c
+%C%_uml_xstate_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+%C%_uml_xstate_la_CFLAGS = $(WARN_CFLAGS) -fno-sanitize=all
+%C%_uml_xstate_la_LIBADD =
+
+# The first process inside it.
+dist_check_SCRIPTS += %D%/kernel-guest.sh
+
+EXTRA_DIST += \
+	%D%/crash-client.py \
+	%D%/kernel-functions.sh \
+	$(NULL)
+
 CLIENTS_TESTS = \
+	%D%/kernel-client.sh \
+	%D%/plugin-crash.sh \
 	%D%/plugin-origins-foreign.sh \
 	%D%/plugin-origins-nbdkit.sh \
+	%D%/plugin-stopped-origin.sh \
+	%D%/plugin-tools.sh \
 	%D%/plugin-trim-over-write.sh \
 	$(NULL)
 TESTS += $(CLIENTS_TESTS)
 dist_check_SCRIPTS += $(CLIENTS_TESTS)
 SOAK_TESTS += \
+	%D%/kernel-client.sh \
+	%D%/plugin-crash.sh \
 	%D%/plugin-origins-foreign.sh \
 	%D%/plugin-origins-nbdkit.sh \
 	$(NULL)
