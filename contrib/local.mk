@@ -21,9 +21,12 @@ EXTRA_DIST += \
 	%D%/bench/rows.py \
 	%D%/bench/servers.py \
 	%D%/bench/verdict.py \
+	%D%/analyze-known \
+	%D%/check-analyze \
 	%D%/check-build \
 	%D%/check-chroot \
 	%D%/count-tests \
+	%D%/cppcheck.supp \
 	%D%/coverage \
 	%D%/coverage-table \
 	%D%/demo \
@@ -64,6 +67,12 @@ check-valgrind:
 	PC_VALGRIND=1 srcdir='$(srcdir)' MAKE='$(MAKE)' \
 	  $(srcdir)/contrib/check-build valgrind $(SANITIZER_CONFIGURE) \
 	  LDFLAGS=-Wl,-z,nodelete
+
+# gcc -fanalyzer, clang-tidy and cppcheck: minutes.
+.PHONY: check-analyze
+check-analyze: config.h
+	srcdir='$(srcdir)'; export srcdir; $(AM_TESTS_ENVIRONMENT) $(srcdir)/contrib/check-analyze
+EXTRA_DIST += .clang-tidy
 
 # Branches of lib/ that the suite takes, file by file.
 .PHONY: coverage

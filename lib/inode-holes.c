@@ -133,19 +133,19 @@ outward (struct inode *ino, struct range r)
   return r;
 }
 
-/* Cut from *r, which is not empty, what `not` has of it: first the part before, else the part behind.  *next: where to look
+/* Cut from *r, which is not empty, what `busy` has of it: first the part before, else the part behind.  *next: where to look
  * on if *r is empty then.
  */
 static void
-cut (struct inode *ino, struct range *r, struct range not)
+cut (struct inode *ino, struct range *r, struct range busy)
 {
-  not = outward (ino, not);
-  if (range_is_empty (*r) || !range_overlaps (*r, not))
+  busy = outward (ino, busy);
+  if (range_is_empty (*r) || !range_overlaps (*r, busy))
     return;
-  if (r->start < not.start)
-    r->end = not.start;
+  if (r->start < busy.start)
+    r->end = busy.start;
   else
-    r->start = not.end < r->end ? not.end : r->end;
+    r->start = busy.end < r->end ? busy.end : r->end;
 }
 
 /* The first part of r, in one MiB, that may become a hole.  The stripe is held exclusively.  Each turn either ends or moves
