@@ -225,7 +225,7 @@ dirtyset_next (const struct dirtyset *ds, uint64_t from, unsigned states, uint32
        it = dirt_next (it)) {
     const struct dirty_value *v = dirt_value (it);
 
-    if ((states & WB_BIT (v->state)) && v->seq <= max_seq) {
+    if ((states & WB_BIT (v->state)) && wb_seq_is_upto (v->seq, max_seq)) {
       *seg = dirt_range (it);
       *value = *v;
       return true;

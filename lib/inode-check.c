@@ -68,7 +68,7 @@ check_dirty (struct inode *ino, struct stripe *st, unsigned s, struct tally *t)
   struct range seg;
 
   dirtyset_check (&st->dirty);
-  while (dirtyset_next (&st->dirty, from, WB_NOT_CLEAN, UINT32_MAX, &seg, &v)) {
+  while (dirtyset_next (&st->dirty, from, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &v)) {
     assert ((seg.start >> STRIPE_SHIFT) % NSTRIPES == s);
     assert (rangeset_covers (&st->map, seg));
     t->bytes[v.state] += range_len (seg);
@@ -91,7 +91,7 @@ check_zeros (struct inode *ino, struct tally *t)
 
   zeroset_check (&ino->zeros);
   assert (zeroset_count (&ino->zeros) == atomic_load (&ino->nzeros));
-  while (zeroset_next (&ino->zeros, from, WB_ANY, UINT32_MAX, &seg, &v)) {
+  while (zeroset_next (&ino->zeros, from, WB_ANY, WB_SEQ_ANY, &seg, &v)) {
     if (v.state != WB_CLEAN) {
       t->zbytes[v.state] += range_len (seg);
       assert ((seg.start & (ino->unit - 1)) == 0);

@@ -67,9 +67,9 @@ overlay_part (struct inode *ino, struct stripe *st, struct range part, struct ex
     struct dirty_value dv;
     struct zero_value zv = { 0 };
 
-    if (dirtyset_next (&st->dirty, pos, WB_NOT_CLEAN, UINT32_MAX, &seg, &dv) && seg.start < part.end)
+    if (dirtyset_next (&st->dirty, pos, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &dv) && seg.start < part.end)
       data = range_intersect (seg, (struct range) { pos, part.end });
-    if (zeroset_next (&ino->zeros, pos, WB_NOT_CLEAN, UINT32_MAX, &seg, &zv) && seg.start < part.end)
+    if (zeroset_next (&ino->zeros, pos, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &zv) && seg.start < part.end)
       zero = range_intersect (seg, (struct range) { pos, part.end });
     if (data.start == part.end && zero.start == part.end)
       return;

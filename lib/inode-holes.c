@@ -165,10 +165,10 @@ free_part (struct hole_ask *a, struct stripe *st, struct range r)
     unsigned i;
 
     was = r;
-    if (!range_is_empty (r) && dirtyset_next (&st->dirty, r.start, WB_NOT_CLEAN, UINT32_MAX, &seg, &dv))
+    if (!range_is_empty (r) && dirtyset_next (&st->dirty, r.start, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &dv))
       cut (ino, &r, seg);
     rwlock_take_shared (&ino->zlock);
-    if (!range_is_empty (r) && zeroset_next (&ino->zeros, r.start, WB_ANY, UINT32_MAX, &seg, &zv))
+    if (!range_is_empty (r) && zeroset_next (&ino->zeros, r.start, WB_ANY, WB_SEQ_ANY, &seg, &zv))
       cut (ino, &r, seg);
     rwlock_drop (&ino->zlock);
     lock_take (&ino->sync);

@@ -100,7 +100,7 @@ gen_close_locked (struct inode *ino)
     ino->gen_first = (ino->gen_first + 1) % NGENS;
     ino->ngens--;
   }
-  ino->seq++;
+  ino->seq = seq_after (ino->seq);
   ino->gen[(ino->gen_first + ino->ngens) % NGENS] =
     (struct gen) { .lo = ino->seq, .hi = ino->seq };
   ino->ngens++;

@@ -191,6 +191,20 @@ seq_le (uint32_t a, uint32_t b)
   return (int32_t) (a - b) <= 0;
 }
 
+/* So many zero ranges that an inode keeps hole knowledge: 28 to 56 bytes for each 64 KiB of frames. */
+static inline uint64_t
+holes_most (const struct inode *ino)
+{
+  return 64 + memfile_max (ino->env->mf) / 16;
+}
+
+/* 0 and UINT32_MAX are no generations: they say "none" and "any". */
+static inline uint32_t
+seq_after (uint32_t seq)
+{
+  return seq == WB_SEQ_ANY - 1 ? 1 : seq + 1;
+}
+
 /* Errors put in on purpose, one at a time, in a build that tests only make (tests/test-plants.c): does the simulation find
  * what it is there to find?  In any other build the condition is a constant.
  */

@@ -459,7 +459,7 @@ drop_unwritten (struct inode_op *op)
       rwlock_drop (&st->lock);
       continue;
     }
-    if (!dirtyset_next (&st->dirty, pos, WB_BIT (WB_DIRTY), UINT32_MAX, &seg, &v) || seg.start >= part.end)
+    if (!dirtyset_next (&st->dirty, pos, WB_BIT (WB_DIRTY), WB_SEQ_ANY, &seg, &v) || seg.start >= part.end)
       pos = part.end;
     else {
       seg = range_intersect (seg, (struct range) { pos, part.end });

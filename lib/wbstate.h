@@ -13,6 +13,7 @@
 #ifndef PC_WBSTATE_H
 #define PC_WBSTATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum wbstate {
@@ -26,6 +27,15 @@ enum wbstate {
 #define WB_BIT(state) (1u << (state))
 #define WB_NOT_CLEAN (WB_BIT (WB_DIRTY) | WB_BIT (WB_WRITING) | WB_BIT (WB_UNSTABLE))
 #define WB_ANY (WB_NOT_CLEAN | WB_BIT (WB_CLEAN))
+
+/* Generations are compared around the wrap of 32 bits; the largest number is none of them and says "any". */
+#define WB_SEQ_ANY UINT32_MAX
+
+static inline bool
+wb_seq_is_upto (uint32_t seq, uint32_t max)
+{
+  return max == WB_SEQ_ANY || (int32_t) (seq - max) <= 0;
+}
 
 /* Connection ids are kept in this many bits, beside state and flags in one word. */
 #define WB_CARRIER_BITS 27

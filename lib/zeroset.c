@@ -168,7 +168,7 @@ zeroset_next (const struct zeroset *zs, uint64_t from, unsigned states, uint32_t
        it = zeros_next (it)) {
     const struct zero_value *v = zeros_value (it);
 
-    if ((states & WB_BIT (v->state)) && v->seq <= max_seq) {
+    if ((states & WB_BIT (v->state)) && wb_seq_is_upto (v->seq, max_seq)) {
       *seg = zeros_range (it);
       *value = *v;
       return true;
