@@ -273,7 +273,7 @@ static void
 learn (struct hole_ask *a)
 {
   struct inode *ino = a->ino;
-  uint64_t most = 64 + memfile_max (ino->env->mf) / 16, pos;
+  uint64_t most = holes_most (ino), pos;
   unsigned i;
 
   if (atomic_load (&ino->nzeros) + a->n > most)

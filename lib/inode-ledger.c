@@ -523,12 +523,13 @@ zero_writing_locked (struct inode *ino, struct wb *wb)
 }
 
 /* What becomes of a zero or trim that is durable: zeros are hole knowledge, which is cache content
- * like a clean page; what was trimmed is the origin's business again (D8).
+ * like a clean page; what was trimmed is the origin's business again (D8).  No more than are learned from the
+ * origin are kept, for nothing else takes them away again, and they would take the cache's memory (D13).
  */
 static enum zeroset_verdict
-zero_durable (struct zero_value *v)
+zero_durable (struct inode *ino, struct zero_value *v)
 {
-  if (v->kind == ZERO_TRIM)
+  if (v->kind == ZERO_TRIM || zeroset_count (&ino->zeros) >= holes_most (ino))
     return ZEROSET_DROP;
   *v = (struct zero_value) { .kind = ZERO_HOLE, .state = WB_CLEAN };
   return ZEROSET_SET;
@@ -543,7 +544,7 @@ zero_answered (void *arg, struct range piece, struct zero_value *v)
   if (v->state != WB_WRITING || v->stamp != a->wb->id)
     return ZEROSET_LEAVE;
   if (a->durable)
-    return zero_durable (v);
+    return zero_durable (a->ino, v);
   if (a->carrier == 0) {
     v->state = WB_DIRTY;
     v->stamp = v->carrier = 0;
@@ -607,7 +608,7 @@ settle_zero (void *arg, struct range piece, struct zero_value *v)
   if (v->state != WB_UNSTABLE || v->carrier != s->carrier || !seq_le (v->stamp, s->upto))
     return ZEROSET_LEAVE;
   if (s->kind == FLUSHED)
-    return zero_durable (v);
+    return zero_durable (s->acct.ino, v);
   v->state = WB_DIRTY;
   v->stamp = v->carrier = 0;
   return ZEROSET_SET;
