@@ -250,49 +250,49 @@ inode_is_empty (struct inode *ino)
   return empty;
 }
 
-int
-inode_dirty_ranges (struct inode *ino, int (*fn) (void *, struct range), void *arg)
+/* The first dirty data from pos on: O(log n) for each stripe. */
+static bool
+next_dirty (struct inode *ino, uint64_t pos, struct range *first)
 {
-  struct range seg = { 0, 0 }, z;
-  uint64_t pos = 0, nstripes = (ino->size + STRIPE_LEN - 1) >> STRIPE_SHIFT, k;
-  struct dirty_value v;
-  struct zero_value zv;
-  int err = 0;
+  bool found = false;
+  unsigned i;
 
-  /* Data first, stripe by stripe in file order where there is any; a failed exit is no hot path. */
-  for (k = 0; k < nstripes && !err; k++) {
-    struct stripe *st = &ino->stripe[k % NSTRIPES];
+  for (i = 0; i < NSTRIPES; i++) {
+    struct stripe *st = &ino->stripe[i];
+    struct dirty_value v;
+    struct range seg;
 
-    if (k >= NSTRIPES && k % NSTRIPES == 0) {
-      struct inode_dirty d = inode_get_dirty (ino);
-
-      if (d.dirty + d.writing + d.unstable == 0)
-        break;
-    }
     rwlock_take_shared (&st->lock);
-    if (!dirtyset_is_empty (&st->dirty)) {
-      uint64_t from = k << STRIPE_SHIFT;
-
-      while (!err && dirtyset_next (&st->dirty, from, WB_NOT_CLEAN, UINT32_MAX, &seg, &v)
-             && seg.start < (k + 1) << STRIPE_SHIFT) {
-        from = seg.end;
-        rwlock_drop (&st->lock);
-        err = fn (arg, seg);
-        rwlock_take_shared (&st->lock);
-      }
+    if (dirtyset_next (&st->dirty, pos, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &v)
+        && (!found || seg.start < first->start)) {
+      *first = seg;
+      found = true;
     }
     rwlock_drop (&st->lock);
   }
-  while (!err) {
+  return found;
+}
+
+int
+inode_dirty_ranges (struct inode *ino, int (*fn) (void *, struct range), void *arg)
+{
+  struct range r;
+  struct zero_value zv;
+  uint64_t pos;
+  int err = 0;
+
+  /* Data first, in file order; a failed exit is no hot path. */
+  for (pos = 0; !err && next_dirty (ino, pos, &r); pos = r.end)
+    err = fn (arg, r);
+  for (pos = 0; !err; pos = r.end) {
     bool found;
 
     rwlock_take_shared (&ino->zlock);
-    found = zeroset_next (&ino->zeros, pos, WB_NOT_CLEAN, UINT32_MAX, &z, &zv);
+    found = zeroset_next (&ino->zeros, pos, WB_NOT_CLEAN, WB_SEQ_ANY, &r, &zv);
     rwlock_drop (&ino->zlock);
     if (!found)
       break;
-    pos = z.end;
-    err = fn (arg, z);
+    err = fn (arg, r);
   }
   return err;
 }
