@@ -605,6 +605,7 @@ void
 inode_op_read (struct inode_op *op, struct inode *ino, void *buf, struct range r)
 {
   op_init (op, ino, OP_READ, r, 0);
+  op->not_his = 0;
   op->buf = buf;
 }
 

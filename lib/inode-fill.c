@@ -260,6 +260,19 @@ commit_inserts (struct fill *f, struct stripe *st)
 
 static void
 fill_tell (struct fill *f, int err)
+/* D7: what failed for bytes that op did not ask for may be good for those it did: it asks for these alone, and whoever
+ * wants the same joins it.  Not for ever, for others may ask for more than their own again and again.
+ */
+static bool
+is_his_error (struct fill *f, struct inode_op *op, int err)
+{
+  uint64_t mask = f->ino->unit - 1;
+  struct range his = { op->range.start & ~mask, (op->range.end + mask) & ~mask };
+
+  return err == ENOMEM || range_is_superset (his, f->range)
+         || atomic_fetch_add (&op->not_his, 1) >= INODE_OP_FILLS;
+}
+
 {
   struct list_node *n;
 
@@ -267,7 +280,7 @@ fill_tell (struct fill *f, int err)
     struct inode_op_fill *w = list_entry (n, struct inode_op_fill, node);
     struct inode_op *op = w->op;
 
-    if (err)
+    if (err && is_his_error (f, op, err))
       atomic_store (&op->fill_err, err);
     if (atomic_fetch_sub (&op->waits, 1) == 1)
       op->wake (op);

@@ -188,6 +188,7 @@ struct inode_op {
   _Atomic unsigned waits;       /* fills not answered yet */
   _Atomic int fill_err;
 
+  _Atomic unsigned not_his;     /* fills that failed, and may have for others' bytes only */
   /* OP_SYNC, and the durable part of a write: guarded by the inode's sync lock. */
   struct range sync;            /* what must be safe; RANGE_ALL for a flush */
   uint32_t s;                   /* every write of a generation up to this one */
