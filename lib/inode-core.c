@@ -227,6 +227,11 @@ op_may_wait (struct inode_op *op, int err)
   if ((err != EAGAIN && err != ENOMEM) || atomic_load (&op->ino->wb_err))
     return false;
   if (err == EAGAIN)
+  if (atomic_load (&op->ino->wb_err)) {
+    struct inode_env *env = op->ino->env;
+
+    return err == EAGAIN && (atomic_load (&env->nfills) > 0 || atomic_load (&env->mem_events) != op->mem_seen);
+  }
     return true;
   now = clock_now (op->ino->env->clock);
   if (op->starved_at_ns == 0 || op->starved_pos != op->pos) {

@@ -97,7 +97,9 @@ fill_free (struct fill *f)
   for (i = 0; i < f->npages; i++)
     if (f->frames[i] != FRAME_NONE)
       frames[n++] = f->frames[i];
-  env_free_frames (env, frames, n);
+  memfile_put_many (env->mf, frames, n);
+  inode_env_wake_memory (env);
+  atomic_fetch_sub (&env->nfills, 1);   /* last: see op_may_wait */
   meta_free (env, f, fill_size (f->npages));
 }
 
@@ -258,8 +260,6 @@ commit_inserts (struct fill *f, struct stripe *st)
   return inserts;
 }
 
-static void
-fill_tell (struct fill *f, int err)
 /* D7: what failed for bytes that op did not ask for may be good for those it did: it asks for these alone, and whoever
  * wants the same joins it.  Not for ever, for others may ask for more than their own again and again.
  */
@@ -273,6 +273,8 @@ is_his_error (struct fill *f, struct inode_op *op, int err)
          || atomic_fetch_add (&op->not_his, 1) >= INODE_OP_FILLS;
 }
 
+static void
+fill_tell (struct fill *f, int err)
 {
   struct list_node *n;
 
@@ -536,6 +538,7 @@ fill_new (struct inode *ino, const uint32_t *frames, unsigned n, void *bounce, b
   f->bounce = bounce;
   f->heap = heap;
   f->refs = 1;
+  atomic_fetch_add (&ino->env->nfills, 1);
   list_node_init (&f->node);
   list_init (&f->waiters);
   list_node_init (&f->req.node);

@@ -116,6 +116,7 @@ struct inode_env {
   unsigned wb_nfree;
   void *wb_mem;
 
+  _Atomic unsigned nfills;      /* in being: frames that come back without write-back */
   _Atomic unsigned nblocked;    /* writers that wait for less dirt, of whichever inode */
   _Atomic uint64_t writers;     /* inodes that wrote this second and the one before; see inode_writers_locked */
   _Atomic uint64_t dirty_total; /* bytes dirty in all inodes (D3: all states) */
@@ -187,8 +188,8 @@ struct inode_op {
   unsigned nfills;
   _Atomic unsigned waits;       /* fills not answered yet */
   _Atomic int fill_err;
-
   _Atomic unsigned not_his;     /* fills that failed, and may have for others' bytes only */
+
   /* OP_SYNC, and the durable part of a write: guarded by the inode's sync lock. */
   struct range sync;            /* what must be safe; RANGE_ALL for a flush */
   uint32_t s;                   /* every write of a generation up to this one */
