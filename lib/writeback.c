@@ -37,7 +37,7 @@ writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, boo
     return 0;
   }
   retry = inode_retry_at (ino);
-  if (retry > now && !drain)
+  if (retry > now)
     return retry;
 
   if (writes != ws->seen_written) {
