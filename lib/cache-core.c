@@ -328,13 +328,25 @@ cache_create (const struct pagecache_options *opt, const struct cache_factory *f
   return err;
 }
 
+/* Pages are fetched whole, and in one request. */
+static int
+check_block_max (struct pagecache *pc, const struct origin_info *info, char **why)
+{
+  if (pc->opt.mode == PAGECACHE_NONE || info->block_max == 0 || info->block_max >= PAGE_SIZE)
+    return 0;
+  if (asprintf (why, "the origin takes requests of at most %u bytes; the cache needs 4096", info->block_max) == -1)
+    *why = NULL;
+  return EINVAL;
+}
+
 int
 pagecache_probe (struct pagecache *pc, char **why)
 {
   struct origin_info info;
 
   *why = NULL;
-  return pc->factory.probe (pc->factory.arg, NULL, &info, why);
+  err = pc->factory.probe (pc->factory.arg, NULL, &info, why);
+  return err ? err : check_block_max (pc, &info, why);
 }
 
 int
@@ -574,6 +586,12 @@ open_export (struct export *ex, const char *asked, char **canonical)
     return err;
   }
   fill_info (pc, ex->origin, true, &ex->info);
+  err = check_block_max (pc, &ex->origin->info, &why);
+  if (err) {
+    report_why (pc, ex->origin->name, why);
+    origin_close (ex->origin);
+    return err;
+  }
   atomic_store (&ex->end, ex->info.size);
   ex->configured = asked == NULL;
   if (!ex->origin->info.can_flush)

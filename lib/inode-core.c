@@ -214,7 +214,8 @@ inode_env_wake_memory (struct inode_env *env)
 
 /* Is it worth waiting after err?  EAGAIN: no frame; ENOMEM: none for metadata, which frames make room for as
  * they are cleaned.  Not for ever: memory that the system itself refuses does not come back by write-back.  And not while
- * nothing can be cleaned (D15).
+ * nothing can be cleaned (D15), unless
+ * reads hold frames: those come back.
  *
  * Counted in time and since the op last came further, not in attempts: a busy cache wakes whoever waits thousands of
  * times a second.
@@ -224,14 +225,14 @@ op_may_wait (struct inode_op *op, int err)
 {
   uint64_t now;
 
-  if ((err != EAGAIN && err != ENOMEM) || atomic_load (&op->ino->wb_err))
+  if (err != EAGAIN && err != ENOMEM)
     return false;
-  if (err == EAGAIN)
   if (atomic_load (&op->ino->wb_err)) {
     struct inode_env *env = op->ino->env;
 
     return err == EAGAIN && (atomic_load (&env->nfills) > 0 || atomic_load (&env->mem_events) != op->mem_seen);
   }
+  if (err == EAGAIN)
     return true;
   now = clock_now (op->ino->env->clock);
   if (op->starved_at_ns == 0 || op->starved_pos != op->pos) {
@@ -398,7 +399,8 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   ino->size = info->size;
   ino->unit = info->block_min > PAGE_SIZE ? info->block_min : PAGE_SIZE;
   ino->block_min = info->block_min ? info->block_min : 1;
-  ino->data_max = info->block_max && info->block_max < STRIPE_LEN ? info->block_max : STRIPE_LEN;
+  ino->data_max = info->block_max && info->block_max < STRIPE_LEN ? info->block_max & ~(PAGE_SIZE - 1) : STRIPE_LEN;
+  assert (ino->data_max > 0);           /* open_export refuses less than a page */
   ino->can_flush = info->can_flush;
   ino->can_fua = info->can_fua;
   ino->can_zero = info->can_zero;
@@ -603,6 +605,7 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
   op->nfills = 0;
   op->waits = 0;
   op->fill_err = 0;
+  op->not_his = 0;
   op->syncing = false;
 }
 
@@ -610,7 +613,6 @@ void
 inode_op_read (struct inode_op *op, struct inode *ino, void *buf, struct range r)
 {
   op_init (op, ino, OP_READ, r, 0);
-  op->not_his = 0;
   op->buf = buf;
 }
 
