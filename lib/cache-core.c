@@ -343,6 +343,7 @@ int
 pagecache_probe (struct pagecache *pc, char **why)
 {
   struct origin_info info;
+  int err;
 
   *why = NULL;
   err = pc->factory.probe (pc->factory.arg, NULL, &info, why);
@@ -585,13 +586,13 @@ open_export (struct export *ex, const char *asked, char **canonical)
     report_why (pc, asked ? asked : "origin", why);
     return err;
   }
-  fill_info (pc, ex->origin, true, &ex->info);
   err = check_block_max (pc, &ex->origin->info, &why);
   if (err) {
     report_why (pc, ex->origin->name, why);
     origin_close (ex->origin);
     return err;
   }
+  fill_info (pc, ex->origin, true, &ex->info);
   atomic_store (&ex->end, ex->info.size);
   ex->configured = asked == NULL;
   if (!ex->origin->info.can_flush)
@@ -654,8 +655,12 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
   lock_take (&pc->table);
   for (;;) {
     ex = find_locked (pc, name);
-    if (!ex)
+    if (!ex) {
+      /* Lets the table go: somebody may have opened the name meanwhile, and one export has one inode. */
+      if (drop_oldest_locked (pc, MAX_EMPTY))
+        continue;
       break;
+    }
     if (ex->state == EXPORT_READY && !ex->looking) {
       if (ex->files == 0 && cache_is_old_locked (ex)) {
         destroy_export (ex);
@@ -666,8 +671,6 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
     }
     pthread_cond_wait (&pc->changed, &pc->table.mutex);
   }
-  while (drop_oldest_locked (pc, MAX_EMPTY))
-    ;
   err = new_export_locked (pc, name, &ex);
   lock_drop (&pc->table);
   if (err)
