@@ -28,6 +28,15 @@ public_errno (int err)
   }
 }
 
+static void
+note_write (struct pagecache_file *f, uint32_t carrier)
+{
+  uint64_t was = atomic_load (&f->carrier);
+
+  while (!atomic_compare_exchange_weak (&f->carrier, &was, (uint64_t) carrier << 32 | (uint32_t) (was + 1)))
+    ;
+}
+
 /* Mode none: the origin does it all (D17). */
 static int
 direct (struct pagecache_file *f, enum origin_cmd cmd, void *buf, uint64_t len, uint64_t off, unsigned flags)
@@ -47,7 +56,7 @@ direct (struct pagecache_file *f, enum origin_cmd cmd, void *buf, uint64_t len, 
     list_node_init (&req.node);
     err = origin_do (f->origin, &req);
     if (!err && cmd != ORIGIN_READ && cmd != ORIGIN_CACHE)
-      atomic_store (&f->carrier, req.carrier);
+      note_write (f, req.carrier);
     req.off += req.len;
     len -= req.len;
     if (req.buf)
@@ -112,7 +121,7 @@ pagecache_write (struct pagecache_file *f, const void *buf, uint64_t len, uint64
 }
 
 /* Mode none: a flush goes to the connection that took the last write.  If that is lost, acknowledged writes may be,
- * and the client hears of it once (DUR-7, D17).
+ * and the client hears of it once (DUR-7, D17); what was flushed before is not lost.
  */
 int
 pagecache_flush (struct pagecache_file *f)
@@ -123,13 +132,14 @@ pagecache_flush (struct pagecache_file *f)
   if (f->info.read_only)
     return 0;
   if (!f->ex) {
-    uint32_t carrier = atomic_load (&f->carrier);
-    struct origin_req req = { .cmd = ORIGIN_FLUSH, .prio = ORIGIN_PRIO_DEMAND, .carrier = carrier };
+    uint64_t carrier = atomic_load (&f->carrier);
+    struct origin_req req = { .cmd = ORIGIN_FLUSH, .prio = ORIGIN_PRIO_DEMAND, .carrier = (uint32_t) (carrier >> 32) };
 
     list_node_init (&req.node);
     err = origin_do (f->origin, &req);
-    if (err == ENOTCONN)
-      atomic_compare_exchange_strong (&f->carrier, &carrier, 0);
+    /* Not if a write was answered since. */
+    if (err == 0 || err == ENOTCONN)
+      atomic_compare_exchange_strong (&f->carrier, &carrier, (uint32_t) carrier);
     return public_errno (err);
   }
   err = cache_admit (f->ex, 0, 0);

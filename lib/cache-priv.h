@@ -85,7 +85,7 @@ struct pagecache_file {
   struct pagecache *pc;
   struct export *ex;            /* NULL in mode none */
   struct origin *origin;        /* mode none: its own */
-  _Atomic uint32_t carrier;     /* and the connection that took its last write */
+  _Atomic uint64_t carrier;     /* << 32: the connection that took its last write not flushed since, 0: none; | writes */
   struct pagecache_info info;
   bool read_only;
   bool (*gone) (void *);
