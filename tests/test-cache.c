@@ -32,6 +32,7 @@ struct world {
   struct origin *last;          /* the origin opened last */
   unsigned opens;
   const char *canonical;
+  int (*open) (void *, const char *, struct evloop *, struct origin **, char **, char **);     /* or in memory */
 };
 
 static int
@@ -77,7 +78,7 @@ mem_list (void *arg, int (*fn) (void *, const char *, const char *), void *fn_ar
 static struct pagecache *
 start (struct world *w, void (*tune) (struct pagecache_options *))
 {
-  struct cache_factory factory = { .probe = mem_probe, .open = mem_open, .list = mem_list, .arg = w };
+  struct cache_factory factory = { .probe = mem_probe, .open = w->open ? w->open : mem_open, .list = mem_list, .arg = w };
   struct pagecache_options o;
   struct pagecache *pc;
 
@@ -365,6 +366,146 @@ TEST (more_exports_in_use_than_memory_holds_are_refused)
   pagecache_free (pc);
 }
 
+/*----------------------------------------------------------------------*/
+
+/* An origin of which nobody asks anything. */
+static struct {
+  struct pagecache *pc;
+  struct pagecache_file *file;
+  char name[20];
+  unsigned closed;
+} meanwhile;
+
+static void
+bare_submit (struct origin *o, struct origin_req *req)
+{
+  (void) o;
+  (void) req;
+  abort ();
+}
+
+static unsigned
+bare_depth (struct origin *o)
+{
+  (void) o;
+  return 1;
+}
+
+static bool
+bare_is_up (struct origin *o)
+{
+  (void) o;
+  return true;
+}
+
+/* While an export is being closed to make room somebody else opens the very name that it makes room for. */
+static void
+bare_close (struct origin *o)
+{
+  if (meanwhile.closed++ == 0)
+    assert_int_equal (pagecache_open (meanwhile.pc, meanwhile.name, false, &meanwhile.file), 0);
+  free (o);
+}
+
+static int
+bare_open (void *arg, const char *name, struct evloop *loop, struct origin **ret, char **canonical, char **why)
+{
+  static const struct origin_ops ops = {
+    .name = "bare", .submit = bare_submit, .depth = bare_depth, .is_up = bare_is_up, .close = bare_close,
+  };
+  struct world *w = arg;
+
+  (void) name;
+  (void) loop;
+  (void) canonical;
+  (void) why;
+  *ret = calloc (1, sizeof **ret);
+  (*ret)->ops = &ops;
+  (*ret)->info = w->info;
+  return 0;
+}
+
+static void
+tune_roomy (struct pagecache_options *o)
+{
+  o->cache_size = 512 << 20;
+}
+
+TEST (a_name_that_is_opened_twice_at_once_has_one_inode)
+{
+  struct world world = { 0 };
+  struct pagecache *pc;
+  struct pagecache_file *f;
+  char name[20];
+  unsigned i;
+
+  world.open = bare_open;
+  pc = start (&world, tune_roomy);
+  for (i = 0; i < 1001; i++) {
+    snprintf (name, sizeof name, "n%u", i);
+    assert_int_equal (pagecache_open (pc, name, false, &f), 0);
+    pagecache_close (f);
+  }
+  assert_int_equal (meanwhile.closed, 0);
+  meanwhile.pc = pc;
+  /* Those that write-back looks at just now do not count as unused: up to 64. */
+  for (i = 0; i < 100; i++) {
+    snprintf (meanwhile.name, sizeof meanwhile.name, "x%u", i);
+    assert_int_equal (pagecache_open (pc, meanwhile.name, false, &f), 0);
+    if (meanwhile.closed)
+      break;
+    pagecache_close (f);
+  }
+  assert_true (meanwhile.closed > 0);
+  assert_ptr_equal (cache_file_inode (f), cache_file_inode (meanwhile.file));
+  pagecache_close (f);
+  pagecache_close (meanwhile.file);
+  pagecache_free (pc);
+}
+
+/* A page has to fit into a request. */
+TEST (an_origin_that_takes_less_than_a_page_is_refused)
+{
+  struct world world = { 0 };
+  struct pagecache *pc = start (&world, NULL);
+  struct pagecache_file *f;
+  uint8_t buf[10];
+
+  world.info.block_max = 4095;
+  assert_int_equal (pagecache_open (pc, NULL, false, &f), EINVAL);
+  world.info.block_max = 4096;
+  assert_int_equal (pagecache_open (pc, NULL, false, &f), 0);
+  assert_int_equal (pagecache_read (f, buf, 10, 0), 0);
+  pagecache_close (f);
+  pagecache_free (pc);
+}
+
+static void
+tune_none (struct pagecache_options *o)
+{
+  o->mode = PAGECACHE_NONE;
+}
+
+/* D17: it is the writes that nobody flushed whose loss is told. */
+TEST (without_a_cache_a_lost_connection_is_told_for_what_was_not_flushed_only)
+{
+  struct world world = { 0 };
+  struct pagecache *pc = start (&world, tune_none);
+  struct pagecache_file *f;
+
+  assert_int_equal (pagecache_open (pc, NULL, false, &f), 0);
+  assert_int_equal (pagecache_write (f, "abc", 3, 0, 0), 0);
+  assert_int_equal (pagecache_flush (f), 0);
+  origin_mem_lose (world.last, false, true);
+  assert_int_equal (pagecache_flush (f), 0);
+  assert_int_equal (pagecache_write (f, "abc", 3, 0, 0), 0);
+  origin_mem_lose (world.last, false, true);
+  assert_int_equal (pagecache_flush (f), EIO);
+  assert_int_equal (pagecache_flush (f), 0);
+  pagecache_close (f);
+  pagecache_free (pc);
+}
+
 TEST (a_read_only_file_sends_nothing)
 {
   struct world world = { 0 };
@@ -397,6 +538,9 @@ main (void)
     cmocka_unit_test (an_export_that_is_opened_waits_for_memory),
     cmocka_unit_test (exports_that_nobody_uses_make_way_for_one_that_is_opened),
     cmocka_unit_test (more_exports_in_use_than_memory_holds_are_refused),
+    cmocka_unit_test (a_name_that_is_opened_twice_at_once_has_one_inode),
+    cmocka_unit_test (without_a_cache_a_lost_connection_is_told_for_what_was_not_flushed_only),
+    cmocka_unit_test (an_origin_that_takes_less_than_a_page_is_refused),
     cmocka_unit_test (a_read_only_file_sends_nothing),
   };
 

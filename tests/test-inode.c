@@ -61,11 +61,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "inode-priv.h"
 #include "inode-world.h"
 
 #define K 1024
 #define PAGE 4096
+#define MIB ((uint64_t) 1 << 20)
 #define SIZE ((uint64_t) 4 << 20)
 #define NTASKS 40
 
@@ -114,6 +117,7 @@ begin (struct bed *b, struct task *t)
 {
   t->op.wake = wake;
   t->op.wake_arg = t;
+  t->done = false;
   t->begun = t->woken = true;
   pump (b);
   return t;
@@ -1498,6 +1502,249 @@ TEST (every_allocation_may_fail)
   assert_true (nth > 3);
 }
 
+/*----------------------------------------------------------------------*/
+/* What stood in the way of others. */
+
+/* As after four thousand million flushes. */
+static void
+set_generation (struct bed *b, uint32_t seq)
+{
+  b->ino->seq = b->ino->gen[0].lo = b->ino->gen[0].hi = seq;
+}
+
+TEST (generations_wrap_and_nothing_is_forgotten)
+{
+  struct bed b;
+  uint32_t before;
+
+  for (before = 1; before < 9; before++) {
+    unsigned i;
+
+    set_up (&b);
+    set_generation (&b, UINT32_MAX - before);
+    /* Dirty since before the wrap, while others make generation after generation. */
+    assert_ok (wr (&b, ones, 0, PAGE, 0));
+    assert_ok (zero (&b, MIB, PAGE, INODE_MAY_TRIM));
+    for (i = 0; i < 8; i++)
+      assert_ok (wr (&b, twos, 64 * K, PAGE, INODE_FUA));
+    assert_ok (wr (&b, twos, 0, 10, INODE_FUA));
+    assert_is (origin_mem_durable (b.o), 2, 10);
+    assert_ok (zero (&b, MIB, PAGE, INODE_MAY_TRIM | INODE_FUA));
+    assert_is (origin_mem_durable (b.o) + MIB, 0, PAGE);
+    assert_ok (flush (&b));
+    assert_is (origin_mem_durable (b.o) + 10, 1, PAGE - 10);
+    tear_down (&b);
+  }
+}
+
+/* D7: 64 KiB fail for one bad sector at their end; the first page is good. */
+TEST (an_error_elsewhere_in_a_fill_is_not_the_joiners)
+{
+  struct bed b;
+  struct task *all, *first;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  all = rd (&b, buf, 0, 64 * K);
+  first = rd (&b, bufs[0], 0, 100);
+  answer (&b, 0, EIO);
+  assert_err (all, EIO);
+  open_door (&b, ORIGIN_READ);
+  assert_ok (first);
+  assert_orig (bufs[0], 0, 100);
+  tear_down (&b);
+}
+
+TEST (an_error_of_what_is_read_ahead_is_asked_again_for_the_part_that_is_wanted)
+{
+  struct bed b;
+  struct task *t;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  inode_prefetch (b.ino, at (0, 64 * K), true);
+  t = rd (&b, bufs[0], 0, PAGE);
+  answer (&b, 0, EIO);
+  assert_false (t->done);
+  assert_int_equal (origin_mem_held_total (b.o), 1);
+  open_door (&b, ORIGIN_READ);
+  assert_ok (t);
+  assert_orig (bufs[0], 0, PAGE);
+  tear_down (&b);
+}
+
+/* A disk of 4 EiB with one dirty page: naming what is lost walks over what is dirty, not over the disk. */
+static int
+count_range (void *arg, struct range r)
+{
+  uint64_t *n = arg;
+
+  n[0]++;
+  n[1] += range_len (r);
+  return 0;
+}
+
+TEST (naming_what_is_dirty_does_not_walk_over_the_disk)
+{
+  struct bed b;
+  uint64_t n[2] = { 0 };
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  assert_ok (wr (&b, ones, MIB - PAGE, 3 * PAGE, 0));
+  b.ino->size = INT64_MAX;
+  alarm (5);
+  assert_int_equal (inode_dirty_ranges (b.ino, count_range, n), 0);
+  alarm (0);
+  b.ino->size = SIZE;
+  assert_true (n[0] == 2 || n[0] == 3);
+  assert_int_equal (n[1], 4 * PAGE);
+  tear_down (&b);
+}
+
+/* One export's origin is away and its dirt stays; the other's is well. */
+TEST (an_export_whose_origin_is_away_does_not_stop_the_writers_of_another)
+{
+  struct bed b;
+  struct world_options o = { .nframes = 256 };
+  struct origin_info info = world_info (SIZE);
+  struct origin *o1;
+  struct inode *i1;
+  struct task *t;
+  unsigned i;
+
+  set_up_with (&b, info, o);
+  o1 = b.o;
+  i1 = b.ino;
+  close_door (&b, ORIGIN_WRITE);
+  origin_mem_away (b.o, true);
+  for (i = 0; i < 128; i++) {   /* the bound is 512 KiB */
+    t = task (&b);
+    inode_op_write (&t->op, b.ino, ones, at (i * PAGE, PAGE), 0);
+    begin (&b, t);
+    if (!t->done)
+      break;
+    b.ntasks--;
+  }
+  b.o = world_add (&b.w, &info)->origin;
+  b.ino = b.w.disk[1].ino;
+  t = wr (&b, twos, 0, PAGE, 0);
+  for (i = 0; i < 1000 && !t->done; i++) {
+    clock_fake_advance (&b.w.clock, 50 * NSEC_PER_MSEC);
+    world_turn (&b.w, NULL, false);
+    b.task[0].woken = b.task[0].begun && !b.task[0].done;
+    t->woken = true;
+    pump (&b);
+  }
+  assert_ok (t);
+  t = flush (&b);
+  for (i = 0; i < 1000 && !t->done; i++) {
+    clock_fake_advance (&b.w.clock, 50 * NSEC_PER_MSEC);
+    world_turn (&b.w, NULL, false);
+    t->woken = true;
+    pump (&b);
+  }
+  assert_ok (t);
+  b.o = o1;
+  b.ino = i1;
+  origin_mem_away (b.o, false);
+  open_door (&b, ORIGIN_WRITE);
+  for (i = 0; i < 100; i++) {
+    clock_fake_advance (&b.w.clock, 50 * NSEC_PER_MSEC);
+    world_turn (&b.w, NULL, false);
+    b.task[0].woken = b.task[0].begun && !b.task[0].done;
+    pump (&b);
+  }
+  tear_down (&b);
+}
+
+/* The last client has gone and the origin is full: asked now and then, not as fast as it answers. */
+TEST (an_origin_that_refuses_is_not_asked_without_pause_after_the_last_close)
+{
+  struct bed b;
+  unsigned i;
+
+  set_up (&b);
+  origin_mem_fail (b.o, ORIGIN_WRITE, ENOSPC, 0, 100000);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  for (i = 0; i < 1000; i++)
+    world_turn (&b.w, &b.w.disk[0], true);
+  assert_true (count (&b, ORIGIN_WRITE) < 5);
+  origin_mem_fail (b.o, ORIGIN_WRITE, 0, 0, 0);
+  tear_down (&b);
+}
+
+/* The front of every origin ends the program for a request that is too long. */
+TEST (an_origins_largest_request_need_not_be_whole_pages)
+{
+  struct bed b;
+  struct origin_info info = world_info (SIZE);
+
+  info.block_max = 9 * 1024;
+  set_up_with (&b, info, (struct world_options) { 0 });
+  assert_ok (rd (&b, buf, 0, 64 * K));
+  assert_orig (buf, 0, 64 * K);
+  assert_ok (wr (&b, ones, MIB, 64 * K, 0));
+  assert_ok (zero (&b, 2 * MIB, 64 * K, INODE_MAY_TRIM));
+  assert_ok (flush (&b));
+  assert_is (origin_mem_durable (b.o) + MIB, 1, 64 * K);
+  tear_down (&b);
+}
+
+/* The origin refused a write some time ago; readers that are in each other's way wait as ever. */
+TEST (a_refused_write_does_not_fail_reads_that_wait_for_frames)
+{
+  struct bed b;
+  struct task *big, *small;
+  unsigned i;
+
+  set_up_with (&b, world_info (SIZE), (struct world_options) { .nframes = 32 });
+  origin_mem_fail (b.o, ORIGIN_WRITE, ENOSPC, 0, 1);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  assert_err (flush (&b), ENOSPC);
+  close_door (&b, ORIGIN_READ);
+  big = rd (&b, buf, MIB, 256 * K);
+  small = rd (&b, bufs[0], 2 * MIB, PAGE);
+  assert_false (big->done);
+  assert_false (small->done);
+  open_door (&b, ORIGIN_READ);
+  for (i = 0; i < 100; i++) {
+    clock_fake_advance (&b.w.clock, 50 * NSEC_PER_MSEC);
+    small->woken = !small->done;
+    big->woken = !big->done;
+    pump (&b);
+  }
+  assert_ok (small);
+  assert_ok (big);
+  tear_down (&b);
+}
+
+/* Clean zero knowledge is the first to go (D13): more of it than memory holds. */
+TEST (holes_that_are_known_make_room)
+{
+  struct bed b = { 0 };
+  struct world_options o = { .nframes = 64, .spare = 64 * K };
+  struct origin_info info = world_info ((uint64_t) 128 << 20);
+  uint64_t off;
+
+  world_init (&b.w, &o);
+  b.o = world_add (&b.w, &info)->origin;
+  b.ino = b.w.disk[0].ino;
+  for (off = 0; off < info.size; off += 2 * PAGE) {
+    assert_ok (zero (&b, off, PAGE, INODE_MAY_TRIM));
+    b.ntasks = 0;
+    if (off % (64 * K) == 0) {
+      assert_ok (flush (&b));
+      b.ntasks = 0;
+    }
+  }
+  assert_ok (flush (&b));
+  assert_ok (wr (&b, ones, PAGE, PAGE, 0));
+  assert_ok (rd (&b, bufs[0], 3 * PAGE, PAGE));
+  assert_ok (flush (&b));
+  tear_down (&b);
+}
+
 static int
 fill_patterns (void **state)
 {
@@ -2003,6 +2250,15 @@ main (void)
     cmocka_unit_test (written_zeros_that_the_origin_refuses_as_such_are_sent_as_data),
     cmocka_unit_test (an_origin_that_never_answers_does_not_stop_writers_of_another),
     cmocka_unit_test (hits_and_misses_are_blocks),
+    cmocka_unit_test (generations_wrap_and_nothing_is_forgotten),
+    cmocka_unit_test (an_error_elsewhere_in_a_fill_is_not_the_joiners),
+    cmocka_unit_test (an_error_of_what_is_read_ahead_is_asked_again_for_the_part_that_is_wanted),
+    cmocka_unit_test (naming_what_is_dirty_does_not_walk_over_the_disk),
+    cmocka_unit_test (an_export_whose_origin_is_away_does_not_stop_the_writers_of_another),
+    cmocka_unit_test (an_origin_that_refuses_is_not_asked_without_pause_after_the_last_close),
+    cmocka_unit_test (an_origins_largest_request_need_not_be_whole_pages),
+    cmocka_unit_test (a_refused_write_does_not_fail_reads_that_wait_for_frames),
+    cmocka_unit_test (holes_that_are_known_make_room),
   };
 
   return cmocka_run_group_tests (tests, fill_patterns, NULL);
