@@ -333,6 +333,20 @@ TEST (an_origin_that_is_closed_answers_what_waits)
   fixture_close (&f);
 }
 
+/* nbdkit 1.32 dies when its client hangs up with replies to come: read-ahead, at the end of a cache. */
+TEST (a_server_that_is_about_to_answer_is_heard_out)
+{
+  struct fixture f;
+  struct ask *a = asks (8);
+
+  fixture_open (&f, "-t16 size=1M delay=0.1 multiconn=no", NULL);
+  ask_many (&f, a, 8, 0, ORIGIN_PRIO_READAHEAD);
+  origin_close (f.origin);
+  f.origin = NULL;
+  asks_wait (a, 8, 0);
+  fixture_close (&f);
+}
+
 int
 main (void)
 {
@@ -351,6 +365,7 @@ main (void)
     cmocka_unit_test (an_idle_connection_stays_while_its_writes_are_not_flushed),
     cmocka_unit_test (a_socket_that_takes_no_more_is_written_when_it_does),
     cmocka_unit_test (an_origin_that_is_closed_answers_what_waits),
+    cmocka_unit_test (a_server_that_is_about_to_answer_is_heard_out),
   };
 
   cmocka_set_test_filter (getenv ("PC_TEST"));
