@@ -108,18 +108,14 @@ stripe_nodes (struct inode *ino, struct stripe *st, uint32_t map_inserts, uint32
   return EAGAIN;
 }
 
-/* What an operation did not need of its spare nodes goes back: a bound for one insertion is several nodes, and 64
- * stripes of several exports may share a cache of 1 MiB.  A few stay where there is dirt, for write after write needs
- * them; where all is clean a stream needs none (its tree is one leaf), and of scattered pages three nodes of a KiB each
- * were as much again as their segments.  The stripe is held exclusively.
+/* What an operation did not need of its spare nodes goes back, but for a few: a bound for one insertion is several nodes,
+ * and 64 stripes of several exports may share a cache of 1 MiB.  The stripe is held exclusively.
  */
 void
 stripe_trim (struct inode *ino, struct stripe *st)
 {
-  uint32_t keep = dirtyset_is_empty (&st->dirty) ? 0 : ino->env->spare_nodes;
-
-  if (st->nodes.nspare > keep)
-    segnodes_trim (&st->nodes, keep);
+  if (st->nodes.nspare > ino->env->spare_nodes)
+    segnodes_trim (&st->nodes, ino->env->spare_nodes);
 }
 
 /* The same for zeros; the caller holds st exclusively (st may be NULL) and not zlock. */
