@@ -371,8 +371,9 @@ def traces(bed, _):
 
 # Instructions
 
-NOT_OURS = re.compile(r"/(nbdkit|libc|ld-linux-x86-64|libgcc_s|libgnutls|"
-                      r"libpthread|vgpreload_[^/]*)([-.][^/]*)?$")
+# nbdkit itself only: our plugin's name begins like it.
+NOT_OURS = re.compile(r"/(nbdkit|(libc|ld-linux-x86-64|libgcc_s|libgnutls|"
+                      r"libpthread|vgpreload_[^/]*)([-.][^/]*)?)$")
 
 
 def callgrind_cost(path):
