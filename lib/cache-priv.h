@@ -55,6 +55,7 @@ struct pagecache {
   struct budget budget;
   struct memfile *mf;
   struct bounce *bounce;
+  struct populate populate;
   struct evict evict;
   void *evict_mem;
   size_t evict_len;

@@ -152,8 +152,8 @@ zeros_nodes (struct inode *ino, struct stripe *st, uint32_t inserts)
  * that are free first breaks the next run as well, and so on: nbdcopy through a full cache then sent ten requests
  * where one would do.  Pieces lie free, up to a sixty-fourth of the cache, until their neighbours go too.
  */
-unsigned
-env_alloc_frames (struct inode_env *env, unsigned n, uint32_t *out)
+static unsigned
+find_frames (struct inode_env *env, unsigned n, uint32_t *out)
 {
   uint32_t spare = memfile_max (env->mf) / 64;
   unsigned tries, got;
@@ -174,6 +174,16 @@ env_alloc_frames (struct inode_env *env, unsigned n, uint32_t *out)
       break;
     got += memfile_alloc (env->mf, n - got, out + got);
   }
+  return got;
+}
+
+unsigned
+env_alloc_frames (struct inode_env *env, unsigned n, uint32_t *out)
+{
+  unsigned got = find_frames (env, n, out);
+
+  if (got && env->populate)
+    populate_note (env->populate, got);
   return got;
 }
 

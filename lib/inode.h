@@ -42,6 +42,7 @@
 #include "lock.h"
 #include "memfile.h"
 #include "origin.h"
+#include "populate.h"
 #include "range.h"
 #include "throttle.h"
 
@@ -76,6 +77,7 @@ struct inode_env {
   struct budget *budget;
   struct memfile *mf;
   struct bounce *bounce;
+  struct populate *populate;    /* told of frames that are taken; NULL: nobody is */
   struct evict *evict;          /* guarded by evict_lock, but for evict_touch */
   struct lock evict_lock;       /* RANK_EVICT */
 

@@ -68,6 +68,8 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 %C%_libpagecache_core_la_SOURCES += \
 	%D%/memfile.c \
 	%D%/memfile.h \
+	%D%/populate.c \
+	%D%/populate.h \
 	$(NULL)
 
 # tier 5

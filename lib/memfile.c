@@ -390,6 +390,12 @@ memfile_available (struct memfile *m)
 }
 
 uint32_t
+memfile_ready (struct memfile *m)
+{
+  return atomic_load_explicit (&m->nr_ready, memory_order_relaxed);
+}
+
+uint32_t
 memfile_in_use (struct memfile *m)
 {
   return atomic_load_explicit (&m->nr_used, memory_order_relaxed);

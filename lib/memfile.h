@@ -145,6 +145,7 @@ frame_maps_write (struct frame *f)
 /* Frames that memfile_alloc could hand out now without anybody giving one back. */
 extern uint32_t memfile_available (struct memfile *);
 extern uint32_t memfile_in_use (struct memfile *);
+extern uint32_t memfile_ready (struct memfile *);       /* free, with memory behind them */
 
 /* Give the memory of up to n free frames back to the system and the budget, longest runs first; returns how
  * many.  Calls the system with no lock held; frames on their way are neither free nor in use (MFL-2).

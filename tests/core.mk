@@ -10,6 +10,10 @@ TESTS += %D%/test-runset
 check_PROGRAMS += %D%/test-runset
 %C%_test_runset_SOURCES = %D%/test-runset.c
 
+TESTS += %D%/test-populate
+check_PROGRAMS += %D%/test-populate
+%C%_test_populate_SOURCES = %D%/test-populate.c
+
 # The system calls of memfile.c are made to fail one by one.
 TESTS += %D%/test-memfile
 check_PROGRAMS += %D%/test-memfile

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * populate - one thread, one loop (populate.h).
+ */
+#include <config.h>
+
+#include <errno.h>
+
+#include "populate.h"
+
+#define STEP 512u               /* frames: 2 MiB */
+
+static void *
+run (void *arg)
+{
+  struct populate *p = arg;
+
+  for (;;) {
+    while (sem_wait (&p->work) == -1)
+      ;
+    if (atomic_load (&p->stop))
+      return NULL;
+    while (!atomic_load (&p->stop) && memfile_ready (p->mf) < p->ahead)
+      if (memfile_populate (p->mf, STEP) == 0) {
+        atomic_store (&p->done, true);
+        return NULL;
+      }
+  }
+}
+
+int
+populate_start (struct populate *p, struct memfile *mf, uint32_t ahead)
+{
+  int err;
+
+  p->mf = mf;
+  p->ahead = ahead;
+  p->taken = 0;
+  p->stop = p->done = false;
+  if (sem_init (&p->work, 0, 0) == -1)
+    return errno;
+  err = pthread_create (&p->thread, NULL, run, p);
+  if (err) {
+    sem_destroy (&p->work);
+    return err;
+  }
+  pthread_setname_np (p->thread, "pc-memory");
+  p->started = true;
+  return 0;
+}
+
+void
+populate_stop (struct populate *p)
+{
+  if (!p->started)
+    return;
+  atomic_store (&p->stop, true);
+  sem_post (&p->work);
+  pthread_join (p->thread, NULL);
+  sem_destroy (&p->work);
+  p->started = false;
+}
+
+void
+populate_note (struct populate *p, uint32_t n)
+{
+  if (atomic_load_explicit (&p->done, memory_order_relaxed))
+    return;
+  if (n == 0)
+    sem_post (&p->work);
+  else if (atomic_fetch_add_explicit (&p->taken, n, memory_order_relaxed) + n >= STEP) {
+    atomic_store_explicit (&p->taken, 0, memory_order_relaxed);
+    sem_post (&p->work);
+  }
+}

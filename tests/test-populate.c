@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test-populate - memory is there before it is needed, as much as was asked for and no more.
+ */
+#include <config.h>
+
+#include "test.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "populate.h"
+
+#define FRAMES 4096u
+
+struct bed {
+  struct budget budget;
+  struct memfile *mf;
+  struct populate p;
+};
+
+static void
+set_up (struct bed *b, uint32_t ahead)
+{
+  *b = (struct bed) { 0 };
+  budget_init (&b->budget, (uint64_t) FRAMES * 4096 + memfile_table_bytes (FRAMES));
+  assert_int_equal (memfile_create (&b->budget, FRAMES, &b->mf), 0);
+  assert_int_equal (populate_start (&b->p, b->mf, ahead), 0);
+}
+
+static void
+tear_down (struct bed *b)
+{
+  populate_stop (&b->p);
+  memfile_check (b->mf);
+  memfile_free (b->mf);
+  budget_check (&b->budget);
+}
+
+/* The thread gets so far within 20 s, or the test ends here. */
+static void
+wait_ready (struct bed *b, uint32_t least)
+{
+  time_t end = time (NULL) + 20;
+
+  while (memfile_ready (b->mf) < least) {
+    assert_true (time (NULL) < end);
+    poll (NULL, 0, 1);
+  }
+}
+
+TEST (nothing_is_populated_before_somebody_begins)
+{
+  struct bed b;
+
+  set_up (&b, 1024);
+  assert_int_equal (memfile_ready (b.mf), 0);
+  tear_down (&b);
+}
+
+TEST (memory_is_kept_ahead_of_what_is_taken)
+{
+  static uint32_t frames[1024];
+  struct bed b;
+
+  set_up (&b, 1024);
+  populate_note (&b.p, 0);
+  wait_ready (&b, 1024);
+  assert_true (memfile_ready (b.mf) < 1024 + 512);
+  assert_int_equal (memfile_alloc (b.mf, 1024, frames), 1024);
+  populate_note (&b.p, 1024);
+  wait_ready (&b, 1024);
+  memfile_put_many (b.mf, frames, 1024);
+  tear_down (&b);
+}
+
+TEST (when_all_was_used_once_there_is_nothing_left_to_do)
+{
+  static uint32_t frames[FRAMES];
+  struct bed b;
+  time_t end = time (NULL) + 20;
+
+  set_up (&b, FRAMES + 1);
+  populate_note (&b.p, 0);
+  while (!atomic_load (&b.p.done)) {
+    assert_true (time (NULL) < end);
+    poll (NULL, 0, 1);
+  }
+  assert_int_equal (memfile_ready (b.mf), FRAMES);
+  assert_int_equal (memfile_alloc (b.mf, FRAMES, frames), FRAMES);
+  populate_note (&b.p, FRAMES);
+  memfile_put_many (b.mf, frames, FRAMES);
+  tear_down (&b);
+}
+
+TEST (what_was_never_started_can_be_stopped)
+{
+  struct populate p = { 0 };
+
+  populate_stop (&p);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (nothing_is_populated_before_somebody_begins),
+    cmocka_unit_test (memory_is_kept_ahead_of_what_is_taken),
+    cmocka_unit_test (when_all_was_used_once_there_is_nothing_left_to_do),
+    cmocka_unit_test (what_was_never_started_can_be_stopped),
+  };
+
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
