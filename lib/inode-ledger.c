@@ -458,6 +458,19 @@ dirty_wb_answered (struct inode *ino, struct stripe *st, struct wb *wb, uint32_t
 /*----------------------------------------------------------------------*/
 /* Zeros and trims.  The caller holds the stripe exclusively and zlock exclusively. */
 
+/* Whoever calls these saw to spare nodes, and then took zlock: another stripe's may have taken some meanwhile.  What is
+ * missing is made good here, which hardly ever happens.
+ */
+static void
+zeros_top_up (struct inode *ino, uint32_t inserts)
+{
+  uint32_t need = zeroset_need (&ino->zeros, inserts);
+
+  if (segnodes_missing (&ino->znodes, need) && segnodes_reserve (&ino->znodes, need)) {
+    /* The set will say so. */
+  }
+}
+
 /* r reads as zeros from now on, and the origin must be told. */
 void
 zero_mark (struct inode *ino, struct range r, enum zero_kind kind, bool may_trim, uint32_t oldest)
@@ -465,6 +478,7 @@ zero_mark (struct inode *ino, struct range r, enum zero_kind kind, bool may_trim
   struct acct a = { .ino = ino };
   struct zero_value v = { .kind = kind, .may_trim = may_trim, .state = WB_DIRTY };
 
+  zeros_top_up (ino, 3);
   lock_take (&ino->sync);
   ino->writes_seen++;
   /* What is replaced may be owed to a flush that waits: the new range inherits that. */
@@ -487,6 +501,7 @@ zero_punch (struct inode *ino, struct range r)
 {
   struct acct a = { .ino = ino };
 
+  zeros_top_up (ino, 1);
   lock_take (&ino->sync);
   zeroset_drop (&ino->zeros, r, zero_acct, &a);
   settle_locked (ino, NULL);
