@@ -2169,6 +2169,23 @@ TEST (hits_and_misses_are_blocks)
   tear_down (&b);
 }
 
+TEST (what_was_fetched_ahead_and_dropped_unread_is_counted)
+{
+  struct inode_stats *st;
+  struct bed b;
+
+  set_up (&b);
+  st = inode_get_stats (b.ino);
+  assert_int_equal (inode_prefetch (b.ino, at (0, 8 * PAGE), true), 8 * PAGE);
+  assert_int_equal (st->readahead_bytes, 8 * PAGE);
+  assert_ok (rd (&b, buf, 0, 3 * PAGE));
+  while (world_reclaim (&b.w, 64))
+    ;
+  assert_int_equal (st->readahead_wasted, 5 * PAGE);
+  assert_int_equal (st->evicted, 8);
+  tear_down (&b);
+}
+
 int
 main (void)
 {
@@ -2259,6 +2276,7 @@ main (void)
     cmocka_unit_test (an_origins_largest_request_need_not_be_whole_pages),
     cmocka_unit_test (a_refused_write_does_not_fail_reads_that_wait_for_frames),
     cmocka_unit_test (holes_that_are_known_make_room),
+    cmocka_unit_test (what_was_fetched_ahead_and_dropped_unread_is_counted),
   };
 
   return cmocka_run_group_tests (tests, fill_patterns, NULL);

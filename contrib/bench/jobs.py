@@ -12,6 +12,7 @@ import math
 import os
 import random
 import re
+import select
 import shutil
 import statistics
 import subprocess
@@ -260,6 +261,72 @@ def read_holes(bed, server, size):
     return {"reads": (after["read"] - before["read"]) / each,
             "statuses": (after["extents"] - before["extents"]) / each,
             "requests": size // (256 << 10)}
+
+
+def scattered_writes(bed, server, size, writes, length, seed):
+    """WRITES of LENGTH bytes, one after the other, none near another; whole
+    pages are aligned, the others are not.  Nothing of it is in the cache."""
+    rng = random.Random(seed * 1000003 + bed.count)
+    shift = 0 if length == PAGE else 300
+    at = [page * PAGE + shift
+          for page in rng.sample(range(0, size // PAGE - 8, 4), writes)]
+    block = rng.randbytes(length)
+    h = connect(server)
+    took = timed(lambda: [h.pwrite(block, o) for o in at])
+    if h.pread(length, at[-1]) != block:
+        raise WrongBytes("at %d" % at[-1])
+    h.shutdown()
+    return {"iops": writes / took, "requests": writes}
+
+
+def paced_writes(bed, _, size, rate, rtt, share, seconds, front):
+    """Writes of 64 KiB one after the other, at SHARE of what an origin of
+    RATE bytes a second was measured to take: how long does each last?"""
+    for f in ("rate", "delay"):
+        if subprocess.run([bed.options.nbdkit, "--filter=" + f, "null",
+                           "--version"], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode:
+            raise Broken("needs nbdkit's filter " + f)
+    origin = bed.nbdkit("origin", [
+        "--filter=delay", "--filter=rate", "memory", str(size),
+        "rate=%d" % (rate * 8), "wdelay=%dms" % (rtt * 1000)])
+    h, block, done, pending = connect(origin), nbd.Buffer(MIB), 0, []
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < 3:
+        while len(pending) < 16:
+            pending.append(h.aio_pwrite(block, done % size // MIB * MIB))
+        h.poll(1000)
+        left = [c for c in pending if not h.aio_command_completed(c)]
+        done += (len(pending) - len(left)) * MIB
+        pending = left
+    measured = done / (time.perf_counter() - begin)
+    alone = [timed(h.pwrite, bytes(64 << 10), i << 16) for i in range(9)]
+    h.shutdown()
+
+    server = bed.front("subject", origin, front)
+    h, each, at = connect(server), [], 0
+    step = (64 << 10) / (measured * share)
+    block = bed.data.at(0, 64 << 10)
+    due = begin = time.perf_counter()
+    while due - begin < seconds:
+        now = time.perf_counter()
+        if now < due:
+            select.select([], [], [], due - now)
+        each.append(timed(h.pwrite, block, at))
+        at = (at + len(block)) % size
+        due += step
+    took = time.perf_counter() - begin
+    h.flush()
+    h.shutdown()
+    server.stop()
+    origin.stop()
+    each.sort()
+    return {"p99_ms": each[len(each) * 99 // 100] * 1000,
+            "worst_ms": each[-1] * 1000,
+            "median_ms": statistics.median(each) * 1000,
+            "rtt_ms": statistics.median(alone) * 1000,
+            "mibs": len(each) / 16 / took, "origin_mibs": measured / MIB,
+            "requests": len(each)}
 
 
 # Memory

@@ -11,8 +11,9 @@ The twin of a row compares the reference with itself (A/A).
 """
 
 from jobs import (Fio, Nbdcopy, Python, hits_among_misses, high_water,
-                  huge_export, idle_exports, instructions, read_holes,
-                  round_trip, segments, touch, traces, write_and_flush)
+                  huge_export, idle_exports, instructions, paced_writes,
+                  read_holes, round_trip, scattered_writes, segments, touch,
+                  traces, write_and_flush)
 from servers import FrontSpec, GIB, MIB, OriginSpec
 
 KIB = 1 << 10
@@ -309,6 +310,36 @@ def table(work=1.0):
         peers=PEERS[:2], peer_show="mibs",
         peer_job=Fio("seq", numjobs=8, size=share, io_size=n(2 * MIB),
                      offset_increment=share)))
+
+    # Writes that are no whole pages, and a steady writer.
+    size, count = 512 * MIB, 8000 if work == 1 else 2000
+
+    def writes(seed, length):
+        return Python(scattered_writes, size=size, writes=count,
+                      length=length, seed=seed)
+    for length in (512, 1024, 5000):
+        rows.append(Row(
+            "Partial.%d" % length,
+            "%d B unaligned writes at uncached places, 5 ms" % length,
+            OriginSpec("test", size, rtt=0.005),
+            [Chain("subject", ("ours", writes(1, length))),
+             Chain("subject2", ("ref", writes(2, 4 * KIB))),
+             Chain("subject3", ("ref2", writes(3, 4 * KIB)))],
+            [Figure("", "of whole pages", ">=", 1.0, ratio("iops"),
+                    ["ours.iops", "ref.iops"])],
+            twin=twin_of("iops"), verify=False, quick=False,
+            must_fail=True))
+    rows.append(Row(
+        "Behind", "64 KiB writes at 0.8 of the origin's rate, 5 ms: p99",
+        None, [Chain(None, ("ours", Python(
+            paced_writes, size=256 * MIB, rate=100 * MIB, rtt=0.005,
+            share=0.8, seconds=60 if work == 1 else 10,
+            front=FrontSpec(cache_size=256 * MIB))))],
+        [Figure("", "ms beyond a round trip", "<=", 20,
+                lambda v: v["ours.p99_ms"] - v["ours.rtt_ms"],
+                ["ours.p99_ms", "ours.worst_ms", "ours.mibs",
+                 "ours.origin_mibs"], twin=False)],
+        rounds=1, quick=False))
 
     # Memory
     rows.append(Row(
