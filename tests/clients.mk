@@ -26,6 +26,7 @@ CLIENTS_TESTS = \
 	%D%/plugin-stopped-origin.sh \
 	%D%/plugin-tools.sh \
 	%D%/plugin-trim-over-write.sh \
+	%D%/plugin-trim-storm.sh \
 	$(NULL)
 TESTS += $(CLIENTS_TESTS)
 dist_check_SCRIPTS += $(CLIENTS_TESTS)
