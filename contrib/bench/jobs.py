@@ -398,6 +398,24 @@ def idle_exports(bed, _, front, count):
     return {"kib": found, "requests": count}
 
 
+def tables(bed, _, small, large):
+    """Bytes of tables that a frame has, used or not: two cache sizes less
+    their buffers (a 16th of the cache, D13), over the frames between them."""
+    origin = bed.origin_test(OriginSpec("test", MIB))
+    found = []
+    for front in (small, large):
+        server = bed.front("subject", origin, front)
+        h = connect(server)
+        h.pread(PAGE, 0)
+        h.shutdown()
+        server.stop()
+        found.append(server.stats().get("metadata_bytes", math.nan))
+    origin.stop()
+    size = large.cache_size - small.cache_size
+    return {"each": (found[1] - found[0] - size / 16) /
+            (size * 29 / 32 / PAGE), "requests": 2}
+
+
 # What other programs measure
 
 def segments(bed, _, count, rounds):

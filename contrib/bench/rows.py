@@ -12,8 +12,8 @@ The twin of a row compares the reference with itself (A/A).
 
 from jobs import (Fio, Nbdcopy, Python, hits_among_misses, high_water,
                   huge_export, idle_exports, instructions, paced_writes,
-                  read_holes, round_trip, scattered_writes, segments, touch,
-                  traces, write_and_flush)
+                  read_holes, round_trip, scattered_writes, segments, tables,
+                  touch, traces, write_and_flush)
 from servers import FrontSpec, GIB, MIB, OriginSpec
 
 KIB = 1 << 10
@@ -369,15 +369,21 @@ def table(work=1.0):
             label + ".end": s.stats().get("metadata_bytes", UNKNOWN)})
         job = Python(touch, size=size, step=step, length=length, write=write)
         base = Python(touch, size=4096, step=4096, length=512, write=False)
+        # What a page takes when it comes, and its part of the tables that
+        # were there before.
+        frame = Python(tables, small=FrontSpec(cache_size=128 * MIB),
+                       large=FrontSpec(cache_size=256 * MIB))
         rows.append(Row(
             "Mem." + suffix, title,
             OriginSpec("memory", size),
             [Chain("subject", ("idle", base), after=at_end("idle")),
-             Chain("subject2", ("ours", job), after=at_end("ours"))],
+             Chain("subject2", ("ours", job), after=at_end("ours")),
+             Chain(None, ("tables", frame))],
             [Figure("", "B a page", "<=", goal,
                     lambda v: (v["ours.metadata" if write else "ours.end"] -
-                               v["idle.end"]) / v["ours.pages"],
-                    ["ours.pages"], twin=False)],
+                               v["idle.end"]) / v["ours.pages"] +
+                    v["tables.each"],
+                    ["ours.pages", "tables.each"], twin=False)],
             front=FrontSpec(cache_size=256 * MIB, args=args), rounds=1,
             verify=False, quick=quick))
     metadata("scattered", "metadata of a clean scattered page", 48,
