@@ -30,8 +30,11 @@ CLIENTS_TESTS = \
 	$(NULL)
 TESTS += $(CLIENTS_TESTS)
 dist_check_SCRIPTS += $(CLIENTS_TESTS)
+# Twenty seconds, so in "make soak" alone.
+dist_check_SCRIPTS += %D%/kernel-pressure.sh
 SOAK_TESTS += \
 	%D%/kernel-client.sh \
+	%D%/kernel-pressure.sh \
 	%D%/plugin-crash.sh \
 	%D%/plugin-origins-foreign.sh \
 	%D%/plugin-origins-nbdkit.sh \

@@ -259,7 +259,7 @@ pressure () {
   attach nbd0 4 -unix /run/cache.sock
   mkfs.ext4 -q /dev/nbd0
   mount -t ext4 /dev/nbd0 /mnt/ext4
-  step "more than there is memory, written"
+  step "half of the memory, written and not synced"
   grep -E 'MemTotal|MemAvailable' /proc/meminfo
   # Dirty pages up to the last.
   echo 90 > /proc/sys/vm/dirty_ratio
@@ -277,23 +277,6 @@ pressure () {
   kill -TERM "$(< /run/cache.pid)"
   until_true 20 test ! -d "/proc/$(< /run/cache.pid)"
   umount /mnt/host
-}
-
-# Each mkfs begins with a trim of it all.
-storm () {
-  server origin -U /run/origin.sock memory 8T
-  server cache -U /run/cache.sock "$plugin" socket=/run/origin.sock \
-    cache-size=64M
-  attach nbd0 4 -unix /run/cache.sock
-  step "trim 8 TiB"
-  in_time 20 blkdiscard /dev/nbd0
-  step "mkfs.ext4 on 8 TiB"
-  in_time 30 mkfs.ext4 -q -m 0 -N 65536 -O ^resize_inode,sparse_super2 \
-    -E lazy_itable_init=1,lazy_journal_init=1 /dev/nbd0
-  mount -t ext4 -o noinit_itable /dev/nbd0 /mnt/ext4
-  echo hello > /mnt/ext4/file
-  umount /mnt/ext4
-  detach nbd0
 }
 
 "$job"
