@@ -5,9 +5,11 @@
  *   (1) each set's own invariants; everything of stripe s lies in MiBs k with k % 64 == s
  *   (2) a DIRTY, WRITING or UNSTABLE byte is valid in the map (sem.L-17)
  *   (3) a byte in zeros is in no map and no dirty set; zero ranges on their way are whole units
- *   (4) a mapped page's frame has a reference, and its owner field names the page
+ *   (4) a page's frame has a reference for the map and one for each translation, and its owner field names the page
  *   (5) bytes by state, bytes DIRTY by stripe and pending bytes by generation are what a recount gives
  *   (6) requests under way do not overlap each other (N-21)
+ *   (7) a frame with translations is not sent from, its page is all there; with writable ones all of it is kept, and
+ *       nothing else is
  *
  * Takes each lock in turn; other threads may work meanwhile only if the caller does not mind (5) being
  * asserted between their steps: so, call it when none does.
@@ -36,6 +38,40 @@ gen_index (struct inode *ino, uint32_t seq)
 }
 
 static void
+check_translations (struct inode *ino, struct stripe *st, uint64_t pgoff, struct frame *f)
+{
+  struct range page = { pgoff, pgoff + PAGE_SIZE }, seg = page;
+  struct dirty_value v;
+  bool kept = frame_maps_write (f) > 0;
+
+  if (page.end > inode_end (ino))
+    page.end = inode_end (ino);
+  assert (frame_refs (f) >= 1 + frame_maps (f));
+  assert (frame_maps (f) >= frame_maps_write (f));
+  if (frame_maps (f) == 0 || page.start >= page.end)
+    return;
+  assert (!frame_is_sending (f));
+  assert (rangeset_covers (&st->map, page));
+  for (; kept && page.start < page.end; page.start = seg.end) {
+    assert (dirtyset_find (&st->dirty, page.start, &seg, &v));
+    assert (v.keep);
+  }
+}
+
+static void
+check_kept (struct inode *ino, struct stripe *st, struct range seg)
+{
+  uint64_t off;
+
+  for (off = page_of (seg.start); off < seg.end && !atomic_load (&ino->keep_late); off += PAGE_SIZE) {
+    uint32_t frame;
+
+    assert (rangeset_page_frame (&st->map, off, &frame));
+    assert (frame_maps_write (memfile_frame (ino->env->mf, frame)) > 0);
+  }
+}
+
+static void
 check_map (struct inode *ino, struct stripe *st, unsigned s)
 {
   struct range all = { 0, ino->size }, piece, z;
@@ -55,6 +91,7 @@ check_map (struct inode *ino, struct stripe *st, unsigned s)
       assert (frame_refs (f) >= 1);
       assert (atomic_load (&f->owner) == frame_owner (ino->id, off >> PAGE_SHIFT));
       assert (evict_has (ino->env->evict, frame));
+      check_translations (ino, st, page_of (off), f);
     }
     all.start = piece.end;
   }
@@ -71,6 +108,8 @@ check_dirty (struct inode *ino, struct stripe *st, unsigned s, struct tally *t)
   while (dirtyset_next (&st->dirty, from, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &v)) {
     assert ((seg.start >> STRIPE_SHIFT) % NSTRIPES == s);
     assert (rangeset_covers (&st->map, seg));
+    if (v.keep)
+      check_kept (ino, st, seg);
     t->bytes[v.state] += range_len (seg);
     if (v.state == WB_DIRTY) {
       ndirty += range_len (seg);
@@ -124,6 +163,10 @@ inode_check (struct inode *ino)
   unsigned i;
 
   memset (&t, 0, sizeof t);
+  lock_take (&ino->maps);
+  mappingset_check (&ino->mappings);
+  assert (atomic_load (&ino->nmappings) == ino->mappings.set.nsegs);
+  lock_drop (&ino->maps);
   for (i = 0; i < NSTRIPES; i++) {
     struct stripe *st = &ino->stripe[i];
 

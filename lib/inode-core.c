@@ -72,7 +72,8 @@ meta_free (void *opaque, void *p, size_t size)
   budget_give (env->budget, BUDGET_META, size);
 }
 
-static int
+/* With no lock held. */
+int
 nodes_fetch (struct inode_env *env, struct segnodes *nodes, uint32_t missing, struct segnodes_batch *batch)
 {
   unsigned tries;
@@ -403,6 +404,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   ino->id = id;
   snprintf (ino->name, sizeof ino->name, "%s", name);
   ino->size = info->size;
+  ino->end = info->size;
   ino->unit = info->block_min > PAGE_SIZE ? info->block_min : PAGE_SIZE;
   ino->block_min = info->block_min ? info->block_min : 1;
   ino->data_max = info->block_max && info->block_max < STRIPE_LEN ? info->block_max & ~(PAGE_SIZE - 1) : STRIPE_LEN;
@@ -417,6 +419,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   lock_init (&ino->ra_lock, RANK_RA);
   segnodes_init (&ino->znodes, SEGNODE_SIZE, meta_alloc, meta_free, env);
   zeroset_init (&ino->zeros, &ino->znodes);
+  map_init (ino);
   list_init (&ino->wbs);
   list_init (&ino->tokens);
   list_init (&ino->dirty_waiters);
@@ -521,6 +524,7 @@ inode_free (struct inode *ino)
   assert (list_is_empty (&ino->wbs));
   assert (list_is_empty (&ino->tokens));
   assert (ino->holes.nasks == 0);
+  map_release (ino);
   for (i = 0; i < NSTRIPES; i++) {
     struct stripe *st = &ino->stripe[i];
 
@@ -584,7 +588,7 @@ inode_get_stats (struct inode *ino)
 /*----------------------------------------------------------------------*/
 /* Operations. */
 
-static void
+void
 op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct range r, unsigned flags)
 {
   assert (range_is_well_formed (r));
@@ -602,7 +606,7 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
   op->delay_until_ns = 0;
   op->min_frames = op->max_frames = op->mem_seen = 0;
   op->starved_at_ns = op->starved_pos = 0;
-  op->missed = op->joined = op->told = op->asked_holes = false;
+  op->missed = op->joined = op->told = op->asked_holes = op->alone = false;
   op->nmissed = op->used_ahead = 0;
   op->counted = r.start;
   list_node_init (&op->node);
@@ -650,8 +654,17 @@ inode_op_sync (struct inode_op *op, struct inode *ino, struct range r, unsigned 
 static bool
 op_beyond_end (struct inode_op *op)
 {
-  if (op->kind == OP_SYNC || op->range.end <= op->ino->size)
+  uint64_t end = inode_end (op->ino);
+
+  if (op->kind == OP_SYNC || op->kind == OP_MAP || op->range.end <= end)
     return false;
+  if (op->range.end <= op->ino->size) {
+    /* The origin shrank (D14).  What is under way hears it from the origin. */
+    if (op->stage || op->pos != op->range.start || op->nfills || op->on)
+      return false;
+    op->err = EIO;
+    return true;
+  }
   /* nbdkit refuses these before us; the core does not rely on it (N-74). */
   op->err = op->kind == OP_READ || op->kind == OP_TRIM ? EINVAL : ENOSPC;
   return true;
@@ -688,11 +701,12 @@ inode_op_run (struct inode_op *op)
   case OP_ZERO:
   case OP_TRIM: done = zero_run (op); break;
   case OP_SYNC: done = sync_run (op); break;
+  case OP_MAP: done = map_run (op); break;
   }
   if (done) {
     op_unpark_memory (op);
     assert (op->on == NULL);
-    assert (op->nfills == 0);
+    assert (op->nfills == 0 || op->kind == OP_MAP);
     assert (!op->syncing);
   }
   return done;

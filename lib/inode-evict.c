@@ -161,11 +161,24 @@ evict_some (struct inode *ino, struct stripe *st, struct victims *v, uint32_t *g
   return ngone;
 }
 
+/* Those that are mapped; the stripe is held. */
+static unsigned
+mapped_of (struct inode *ino, const struct victims *v, uint64_t *mapped)
+{
+  unsigned i, n = 0;
+
+  for (i = 0; i < v->n; i++)
+    if (v->verdict[i] == INODE_EVICT_BUSY && frame_maps (memfile_frame (ino->env->mf, v->frames[i])))
+      mapped[n++] = v->pgnos[i];
+  return n;
+}
+
 unsigned
 inode_evict_run (struct inode *ino, const uint32_t *frames, const uint64_t *pgnos, unsigned n, unsigned *dirty)
 {
   uint32_t gone[2 * RUN_MAX];
-  unsigned i, ngone = 0, total = 0;
+  uint64_t mapped[RUN_MAX];
+  unsigned i, ngone = 0, nmapped, total = 0;
 
   for (i = 0; i < n; ) {
     struct stripe *st = inode_stripe (ino, pgnos[i] << PAGE_SHIFT);
@@ -177,8 +190,11 @@ inode_evict_run (struct inode *ino, const uint32_t *frames, const uint64_t *pgno
     }
     rwlock_take (&st->lock);
     ngone += evict_some (ino, st, &v, gone + ngone, dirty);
+    nmapped = mapped_of (ino, &v, mapped);
     stripe_trim (ino, st);
     rwlock_drop (&st->lock);
+    /* They stay another turn, but without their translations: who still uses them faults, which the policy sees (D13). */
+    map_unmap_pages (ino, mapped, nmapped);
     if (ngone >= RUN_MAX || i == n) {
       memfile_put_many (ino->env->mf, gone, ngone);
       total += ngone;
@@ -190,12 +206,13 @@ inode_evict_run (struct inode *ino, const uint32_t *frames, const uint64_t *pgno
   return total;
 }
 
-/* Drop what is clean in r of one stripe, page by page where it is mixed.  True: something could not go. */
-static void
+/* Drop what is clean in r of one stripe, page by page where it is mixed.  ENOMEM: something could not go. */
+static int
 invalidate_stripe (struct inode *ino, struct stripe *st, struct range r)
 {
   struct range piece;
   uint32_t frame;
+  int err = 0;
 
   rwlock_take (&st->lock);
   fill_kill (st, r);
@@ -209,30 +226,38 @@ invalidate_stripe (struct inode *ino, struct stripe *st, struct range r)
       continue;
     }
     if (rangeset_remove_inserts (&st->map, page)
-        && segnodes_reserve (&st->nodes, rangeset_need (&st->map, 1)) != 0)
+        && (err = segnodes_reserve (&st->nodes, rangeset_need (&st->map, 1))) != 0)
       break;
     map_remove (ino, st, page);
     if (r.start >= r.end)
       break;
   }
   rwlock_drop (&st->lock);
+  return err;
 }
 
-void
+int
 inode_invalidate (struct inode *ino, struct range r)
 {
   unsigned i;
+  int err = 0, e;
 
-  for (i = 0; i < NSTRIPES; i++)
-    invalidate_stripe (ino, &ino->stripe[i], r);
+  /* First nobody can map what is to go, then those who have it give it back (CIN-41). */
+  map_stop (ino, r, 0);
+  for (i = 0; i < NSTRIPES; i++) {
+    e = invalidate_stripe (ino, &ino->stripe[i], r);
+    err = e ? e : err;
+  }
+  map_go (ino);
   inode_forget_holes (ino);
   inode_env_wake_memory (ino->env);
+  return err;
 }
 
 bool
 inode_is_empty (struct inode *ino)
 {
-  bool empty = true;
+  bool empty = atomic_load (&ino->nmappings) == 0 && atomic_load (&ino->nmapped) == 0;
   unsigned i;
 
   for (i = 0; i < NSTRIPES && empty; i++) {

@@ -257,6 +257,9 @@ dirty_acct (void *arg, struct range piece, const struct dirty_value *old, const 
   struct acct *a = arg;
   int64_t len = (int64_t) range_len (piece);
 
+  /* Kept or not is no change of what is owed; taken out and put in, a generation would seem born anew. */
+  if (old && now && old->state == now->state && old->seq == now->seq && old->carrier == now->carrier)
+    return;
   if (old) {
     count_state (a->ino, a->ino->bytes, old->state, old->carrier, -len);
     if (old->state == WB_DIRTY) {
@@ -348,6 +351,49 @@ dirty_mark (struct inode *ino, struct stripe *st, struct range r, uint32_t oldes
   lock_drop (&ino->sync);
 }
 
+/* Bytes r are mapped writable from now on: they may change at any time, and that is what the next flush
+ * has to see.
+ */
+void
+dirty_keep (struct inode *ino, struct stripe *st, struct range r)
+{
+  struct acct a = { .ino = ino, .st = st };
+
+  lock_take (&ino->sync);
+  ino->writes_seen += range_len (r);
+  dirtyset_keep_dirty (&st->dirty, r, ino->seq, dirty_acct, &a);
+  settle_locked (ino, st);
+  lock_drop (&ino->sync);
+}
+
+/* A request that is under way carries a copy from before the last store: its answer cleans nothing. */
+static enum dirtyset_verdict
+unkeep (void *arg, struct range piece, struct dirty_value *v)
+{
+  struct acct *a = arg;
+
+  (void) piece;
+  if (v->keep && v->state == WB_WRITING) {
+    v->state = WB_DIRTY;
+    v->seq = a->ino->seq;
+    v->stamp = v->carrier = 0;
+  }
+  v->keep = 0;
+  return DIRTYSET_SET;
+}
+
+/* The last writable translation of r has gone (DRT-5). */
+void
+dirty_unkeep (struct inode *ino, struct stripe *st, struct range r)
+{
+  struct acct a = { .ino = ino, .st = st };
+
+  lock_take (&ino->sync);
+  dirtyset_change (&st->dirty, r, unkeep, dirty_acct, &a);
+  settle_locked (ino, st);
+  lock_drop (&ino->sync);
+}
+
 /* Bytes r go without being written (trim, zero).  Returns the oldest generation that one of them was
  * DIRTY in, 0: none.
  */
@@ -400,6 +446,15 @@ wb_answered (void *arg, struct range piece, struct dirty_value *v)
   (void) piece;
   if (v->state != WB_WRITING || v->stamp != a->wb->id)
     return DIRTYSET_LEAVE;      /* written again meanwhile */
+  if (v->keep && a->carrier) {
+    /* What was sent is not what is there now: as if written again meanwhile (DRT-2).  What was sent needs a flush
+     * all the same: its carrier remembers, and if that is lost, all there is is written again.
+     */
+    v->state = WB_DIRTY;
+    v->seq = a->ino->seq;
+    v->stamp = v->carrier = 0;
+    return DIRTYSET_SET;
+  }
   if (a->durable)
     return DIRTYSET_DROP;
   if (a->carrier == 0) {        /* failed, or unknown */

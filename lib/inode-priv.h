@@ -13,7 +13,9 @@
  *            may be terabytes.  A byte that is valid in a map is never in zeros.
  *   sync     generations, flush tokens, write requests under way, carriers.
  *
- * Order: stripe, zeros, sync.  A byte's three homes (map, zeros, neither) change under its
+ *   maps     who maps the export; above the stripes (inode-map.h).
+ *
+ * Order: maps, stripe, zeros, sync.  A byte's three homes (map, zeros, neither) change under its
  * stripe's lock held exclusively, so a reader that holds it shared sees one moment (D6).
  */
 #ifndef PC_INODE_PRIV_H
@@ -21,6 +23,7 @@
 
 #include "dirtyset.h"
 #include "inode.h"
+#include "mappingset.h"
 #include "rangeset.h"
 #include "readahead.h"
 #include "zeroset.h"
@@ -114,6 +117,18 @@ struct inode {
   uint32_t data_max;            /* largest READ or WRITE: min (1 MiB, block_max) */
   char name[128];
 
+  /* Guarded by maps (RANK_MAPS). */
+  struct lock maps;
+  struct mappingset mappings;
+  struct segnodes map_nodes, map_cells;
+
+  /* Mappings (segments); frames with translations, with writable ones: change with the stripe held. */
+  _Atomic uint32_t nmappings, nmapped, nkept;
+  atomic_uint maps_stopped;     /* no translation for now */
+  atomic_bool maps_shut;        /* or ever */
+  atomic_bool keep_late;        /* pages are kept without need */
+  _Atomic uint64_t end;         /* the origin ends here: size, or less (D14) */
+
   /* Guarded by zlock (RANK_ZEROS); changed only with the stripe held as well. */
   struct rwlock zlock;
   struct zeroset zeros;
@@ -165,6 +180,13 @@ static inline struct stripe *
 inode_stripe (struct inode *ino, uint64_t off)
 {
   return &ino->stripe[off >> STRIPE_SHIFT & (NSTRIPES - 1)];
+}
+
+/* What lies behind it is with the origin no more. */
+static inline uint64_t
+inode_end (struct inode *ino)
+{
+  return atomic_load_explicit (&ino->end, memory_order_acquire);
 }
 
 /* The part of r in the MiB of r.start. */
@@ -251,6 +273,7 @@ extern void *meta_alloc (void *env, size_t size);
 extern void meta_free (void *env, void *p, size_t size);
 extern void *meta_alloc_hard (struct inode_env *, size_t size);
 extern bool meta_make_room (struct inode_env *, size_t size);
+extern int nodes_fetch (struct inode_env *, struct segnodes *, uint32_t missing, struct segnodes_batch *);
 
 /* Take n frames, evicting if need be; returns how many (0: nothing can go now). */
 extern unsigned env_alloc_frames (struct inode_env *, unsigned n, uint32_t *out);
@@ -300,11 +323,25 @@ extern bool holes_prefetch (struct inode *, uint64_t off);
 /* A write-like request for r was answered, whatever the answer.  sync is held. */
 extern void holes_touched_locked (struct inode *, struct range r);
 
-/* inode-read.c, inode-write.c, inode-zero.c */
+/* inode-read.c, inode-write.c, inode-zero.c, inode-map.c */
+enum write_stage { WRITE_ADMIT, WRITE_DELAY, WRITE_COPY, WRITE_SAFE };
 extern bool read_run (struct inode_op *);
 extern bool write_run (struct inode_op *);
+extern bool write_admit (struct inode_op *);    /* true: op->stage is DELAY or COPY */
+extern bool map_run (struct inode_op *);
+extern void op_init (struct inode_op *, struct inode *, enum inode_op_kind, struct range, unsigned flags);
 extern int write_pages (struct inode_op *);
 extern bool zero_run (struct inode_op *);
+
+/* inode-map.c.  map_first: the first unit in r of which a page is mapped; under the stripe's lock.  map_stop: until
+ * map_go no translation is given, and those of r are taken back; with no lock held.
+ */
+extern void map_init (struct inode *);
+extern void map_release (struct inode *);
+extern bool map_first (struct inode *, struct stripe *, struct range r, struct range *unit);
+extern void map_unmap_pages (struct inode *, const uint64_t *pgnos, unsigned n);
+extern void map_stop (struct inode *, struct range r, unsigned flags);
+extern void map_go (struct inode *);
 
 /* inode-ledger.c: what is owed to whom.  _locked: sync is held.  The dirty_ functions want the stripe held
  * exclusively, the zero_ functions zlock as well (and the stripe, where bytes change hands).
@@ -318,6 +355,8 @@ extern void charge_locked (struct inode *);
 extern void dirty_waiters_wake_locked (struct inode *);
 extern void dirty_mark (struct inode *, struct stripe *, struct range, uint32_t oldest);
 extern uint32_t dirty_drop (struct inode *, struct stripe *, struct range);
+extern void dirty_keep (struct inode *, struct stripe *, struct range);
+extern void dirty_unkeep (struct inode *, struct stripe *, struct range);
 extern void dirty_writing_locked (struct inode *, struct stripe *, struct wb *);
 extern void dirty_wb_answered (struct inode *, struct stripe *, struct wb *, uint32_t carrier, bool durable);
 extern void zero_mark (struct inode *, struct range, enum zero_kind kind, bool may_trim, uint32_t oldest);
@@ -346,6 +385,7 @@ struct wb_ask {
   unsigned max;
   enum origin_prio prio;
   bool fua;
+  bool kept;                    /* also what is mapped writable, which does not get clean by it */
 };
 extern unsigned wb_start (struct inode *, const struct wb_ask *, uint64_t *taken);
 

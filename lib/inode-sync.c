@@ -165,6 +165,7 @@ send_pending (struct inode_op *op, uint32_t epoch)
   struct inode *ino = op->ino;
   struct wb_ask ask = {
     .limit = op->sync, .max = origin_depth (ino->origin), .prio = ORIGIN_PRIO_DEMAND, .fua = op->durable_fua,
+    .kept = true,
   };
   unsigned under_way;
   uint64_t taken;
@@ -435,7 +436,7 @@ inode_wants_cleaning (struct inode *ino)
 void
 inode_pump (struct inode *ino)
 {
-  struct wb_ask ask = { .limit = RANGE_ALL, .prio = ORIGIN_PRIO_DEMAND };
+  struct wb_ask ask = { .limit = RANGE_ALL, .prio = ORIGIN_PRIO_DEMAND, .kept = true };
   unsigned depth = origin_depth (ino->origin);
   bool any = false;
   struct list_node *n;

@@ -11,6 +11,9 @@
  *        ^                    |                     |
  *        +--- failed, lost ---+------ lost ---------+
  *
+ * A page that is mapped may change at any time, so it travels as a copy only; if it is mapped writable
+ * (kept), it is DIRTY again with the answer, and only a flush asks for that.
+ *
  * Every write-like request passes wb_gate between its choice and its submission (architecture, 6.2).
  *
  * Threads  wb_start from any, with no lock held; answers come from the origin.
@@ -108,9 +111,11 @@ wb_register_locked (struct inode *ino, struct wb *wb, enum wb_kind kind, struct 
 /*----------------------------------------------------------------------*/
 /* Data. */
 
-/* A DIRTY run around seg, cut to limit, to one MiB and to the largest request; whole blocks of the origin. */
+/* A DIRTY run around seg, kept or not throughout, cut to limit, to one MiB and to the largest request; whole blocks
+ * of the origin.
+ */
 static struct range
-data_run (struct inode *ino, struct stripe *st, struct range seg, const struct wb_ask *ask)
+data_run (struct inode *ino, struct stripe *st, struct range seg, bool keep, const struct wb_ask *ask)
 {
   uint64_t mask = (uint64_t) ino->block_min - 1;
   struct range r = range_intersect (seg, ask->limit), next;
@@ -121,7 +126,7 @@ data_run (struct inode *ino, struct stripe *st, struct range seg, const struct w
     r.end = r.start + ino->data_max;
   r.start &= ~mask;
   while (r.end - r.start < ino->data_max && (r.end & (STRIPE_LEN - 1)) != 0
-         && dirtyset_find (&st->dirty, r.end, &next, &v) && v.state == WB_DIRTY) {
+         && dirtyset_find (&st->dirty, r.end, &next, &v) && v.state == WB_DIRTY && v.keep == keep) {
     r.end = range_intersect (next, ask->limit).end;
     if (r.end <= next.start || r.end > r.start + ino->data_max || ask->limit.end < next.end)
       break;
@@ -148,6 +153,12 @@ data_source (struct inode *ino, struct stripe *st, struct wb *wb, struct range *
 
   if (!rangeset_find (&st->map, r->start, &seg, &wb->frame))
     return false;
+  if (map_first (ino, st, *r, &seg)) {
+    if (range_len (*r) > most)
+      r->end = r->start + most;
+    wb->bounce = bounce_take (env->bounce, true);
+    return wb->bounce != NULL;
+  }
   if (seg.end >= r->end)
     return true;
   run_end = seg.end & ~mask;
@@ -245,10 +256,10 @@ enum pick { PICKED, NOTHING };
 
 /* Take what can be sent of the DIRTY segment seg.  The stripe is held exclusively. */
 static enum pick
-take_run (struct inode *ino, struct stripe *st, struct range seg, const struct wb_ask *ask, struct wb *wb)
+take_run (struct inode *ino, struct stripe *st, struct range seg, bool keep, const struct wb_ask *ask, struct wb *wb)
 {
   struct inode_env *env = ino->env;
-  struct range r = data_run (ino, st, seg, ask), gap;
+  struct range r = data_run (ino, st, seg, keep, ask), gap;
   unsigned i;
 
   wb->bounce = NULL;
@@ -317,7 +328,8 @@ pick_data (struct inode *ino, struct stripe *st, const struct wb_ask *ask, struc
     while (ret != PICKED
            && dirtyset_next (&st->dirty, from, WB_BIT (WB_DIRTY), ask->seq, &seg, &v)
            && seg.start < ask->limit.end) {
-      ret = take_run (ino, st, seg, ask, wb);
+      if (!v.keep || ask->kept)
+        ret = take_run (ino, st, seg, v.keep, ask, wb);
       from = seg.end;
     }
   }

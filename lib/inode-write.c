@@ -20,8 +20,6 @@
 
 #include "inode-priv.h"
 
-enum { STAGE_ADMIT, STAGE_DELAY, STAGE_COPY, STAGE_SAFE };
-
 /* One turn: pages [first, first + n) of one MiB, the frames for those that need one. */
 struct turn {
   struct inode_op *op;
@@ -50,8 +48,8 @@ in_page (struct turn *t, uint64_t pgoff)
 
 /*----------------------------------------------------------------------*/
 
-static bool
-admit (struct inode_op *op)
+bool
+write_admit (struct inode_op *op)
 {
   struct inode *ino = op->ino;
   struct inode_env *env = ino->env;
@@ -96,11 +94,11 @@ admit (struct inode_op *op)
     env->dirtied (env->hook_arg, ino);
     return false;
   }
-  op->stage = STAGE_COPY;
+  op->stage = WRITE_COPY;
   if (delay) {
     STAT_ADD (ino, throttled_ms, delay / NSEC_PER_MSEC);
     op->delay_until_ns = clock_now (env->clock) + delay;
-    op->stage = STAGE_DELAY;
+    op->stage = WRITE_DELAY;
   }
   return true;
 }
@@ -450,7 +448,7 @@ drop_unwritten (struct inode_op *op)
   uint64_t pos = op->range.start;
 
   while (pos < op->range.end) {
-    struct range part = stripe_part ((struct range) { pos, op->range.end }), seg;
+    struct range part = stripe_part ((struct range) { pos, op->range.end }), seg, u;
     struct stripe *st = inode_stripe (ino, pos);
     struct dirty_value v;
 
@@ -463,6 +461,15 @@ drop_unwritten (struct inode_op *op)
       pos = part.end;
     else {
       seg = range_intersect (seg, (struct range) { pos, part.end });
+      if (v.wt && map_first (ino, st, seg, &u)) {
+        /* A mapped page stays, dirty: whoever maps it sees it. */
+        if (u.start <= seg.start) {
+          pos = u.end;
+          rwlock_drop (&st->lock);
+          continue;
+        }
+        seg.end = u.start;
+      }
       if (v.wt) {
         dirty_drop (ino, st, seg);
         map_remove (ino, st, seg);
@@ -493,16 +500,16 @@ write_run (struct inode_op *op)
   struct inode *ino = op->ino;
   int err;
 
-  if (op->stage == STAGE_ADMIT && !admit (op))
+  if (op->stage == WRITE_ADMIT && !write_admit (op))
     return op->err != 0;
-  if (op->stage == STAGE_DELAY) {
+  if (op->stage == WRITE_DELAY) {
     if (clock_now (ino->env->clock) < op->delay_until_ns) {
       op->wake_at_ns = op->delay_until_ns;
       return false;
     }
-    op->stage = STAGE_COPY;
+    op->stage = WRITE_COPY;
   }
-  if (op->stage == STAGE_COPY) {
+  if (op->stage == WRITE_COPY) {
     err = write_pages (op);
     if (op_may_wait (op, err)) {
       op_park_memory (op);
@@ -522,7 +529,7 @@ write_run (struct inode_op *op)
         ino->env->dirtied (ino->env->hook_arg, ino);
       return true;
     }
-    op->stage = STAGE_SAFE;
+    op->stage = WRITE_SAFE;
     sync_begin (op, op->range, op->flags & INODE_FUA ? INODE_FUA : INODE_ACCEPTED);
   }
   if (!sync_step (op))

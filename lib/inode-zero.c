@@ -68,16 +68,26 @@ body_zeros (struct inode_op *op, struct range r, uint32_t oldest)
     zero_punch (op->ino, r);    /* the origin keeps what it has */
 }
 
-/* The units of one MiB.  0, EAGAIN: again, ENOMEM. */
+/* The units of one MiB, up to the first that is mapped.  0 and part.end cut; EAGAIN: again, ENOMEM; EBUSY: the first
+ * is *mapped.
+ */
 static int
-body_part (struct inode_op *op, struct range part)
+body_part (struct inode_op *op, struct range *whole, struct range *mapped)
 {
   struct inode *ino = op->ino;
+  struct range part = *whole;
   struct stripe *st = inode_stripe (ino, part.start);
   uint32_t oldest;
   int err;
 
   rwlock_take (&st->lock);
+  if (map_first (ino, st, part, mapped)) {
+    if (mapped->start <= part.start) {
+      rwlock_drop (&st->lock);
+      return EBUSY;
+    }
+    part.end = whole->end = mapped->start;
+  }
   err = stripe_nodes (ino, st, rangeset_remove_inserts (&st->map, part),
                       dirtyset_is_empty (&st->dirty) ? 0 : 2);
   if (!err)
@@ -226,7 +236,7 @@ zero_run (struct inode_op *op)
   }
   if (op->stage == STAGE_BODY) {
     while (op->pos < units.end) {
-      struct range rest = { op->pos, units.end }, part = stripe_part (rest);
+      struct range rest = { op->pos, units.end }, part = stripe_part (rest), mapped;
 
       if (range_len (rest) >= BULK_MIN) {
         err = body_bulk (op, rest, &op->pos);
@@ -236,15 +246,20 @@ zero_run (struct inode_op *op)
       else
         err = 0;
       if (!err)
-        err = body_part (op, part);
+        err = body_part (op, &part, &mapped);
       if (err == EAGAIN)
         continue;
+      if (err == EBUSY) {
+        /* Written into the frames where they are, whatever is asked for: a mapping and a client see one thing (CIN-28). */
+        part.end = mapped.end;
+        err = write_edge (op, mapped.start, mapped.end);
+      }
       if (err && op_may_wait (op, err)) {
         op_park_memory (op);
         return false;
       }
       if (err)
-        return finish (op, err);
+        return finish (op, err == EAGAIN ? EIO : err);
       op->pos = part.end;
     }
     if (op->kind == OP_ZERO) {

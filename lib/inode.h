@@ -141,6 +141,7 @@ enum inode_op_kind {
   OP_ZERO,
   OP_TRIM,
   OP_SYNC,                      /* everything written before: durable */
+  OP_MAP,                       /* pages ready to be mapped (inode-map.h) */
 };
 
 enum {
@@ -172,6 +173,7 @@ struct inode_op {
   enum inode_op_kind kind;
   struct inode *ino;
   struct range range;
+  struct range optional;        /* OP_MAP */
   uint8_t *buf;
   unsigned flags;
   unsigned stage;
@@ -180,7 +182,7 @@ struct inode_op {
   unsigned min_frames, mem_seen;
   unsigned max_frames;          /* write: no more a turn, for tree nodes want memory too; 0: any */
   uint64_t starved_at_ns, starved_pos;  /* ENOMEM since then, without coming further than there; 0: not */
-  bool missed, joined, told, asked_holes;
+  bool missed, joined, told, asked_holes, alone;
   unsigned nmissed;             /* read: pages of it that were not there */
   unsigned used_ahead;          /* read: pages that were fetched ahead, and are read for the first time */
   uint64_t counted;             /* read: nmissed counts up to here */
@@ -249,8 +251,8 @@ struct inode_dirty {
 };
 extern struct inode_dirty inode_get_dirty (struct inode *);
 
-/* Drop every clean page (drain, revalidate, identity); dirty ones stay. */
-extern void inode_invalidate (struct inode *, struct range);
+/* Drop every clean page, mapped or not (drain, revalidate, identity); dirty ones stay.  ENOMEM: some could not go. */
+extern int inode_invalidate (struct inode *, struct range);
 
 /* Ask the origin what of the surroundings of off it holds nothing of, unless that was done lately; reads of it then need
  * neither request nor frame.  Comes of itself where zeros are read.

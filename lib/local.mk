@@ -120,6 +120,8 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/inode-fill.c \
 	%D%/inode-holes.c \
 	%D%/inode-ledger.c \
+	%D%/inode-map.c \
+	%D%/inode-map.h \
 	%D%/inode-priv.h \
 	%D%/inode-read.c \
 	%D%/inode-sync.c \

@@ -4,6 +4,7 @@
  */
 #include <config.h>
 
+#include "inode-map.h"
 #include "writeback.h"
 
 #define IDLE_NS NSEC_PER_SEC
@@ -23,8 +24,8 @@ writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, boo
   uint64_t now = clock_now (env->clock), at = 0, total, retry, since;
   struct inode_dirty d;
   uint64_t writes;
-  bool idle, all;
-  uint32_t seq;
+  bool idle, all, expired;
+  uint32_t seq = 0;
 
   /* Before looking: what comes behind the look is told again. */
   inode_take_notice (ino);
@@ -49,9 +50,13 @@ writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, boo
   all = starved || drain || idle || inode_wants_cleaning (ino);
   inode_seq_tick (ino, now > GEN_NS ? now - GEN_NS : 0);
   if (d.dirty) {
+    expired = now > env->dirty_expire_ns && inode_seq_older (ino, now - env->dirty_expire_ns, &seq);
+    /* What is mapped writable is taken back first (CON-4), but not for being much alone: it would come again at once. */
+    if (all || expired)
+      inode_unkeep (ino, all ? inode_seq_now (ino) : seq);
     if (all || total > env->dirty_background)
       inode_write_some (ino, inode_seq_now (ino), UINT32_MAX);
-    else if (now > env->dirty_expire_ns && inode_seq_older (ino, now - env->dirty_expire_ns, &seq))
+    else if (expired)
       inode_write_some (ino, seq, UINT32_MAX);
   }
 

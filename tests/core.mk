@@ -106,6 +106,19 @@ check_PROGRAMS += %D%/test-plants
 	-Wl,--wrap=aligned_alloc \
 	$(NULL)
 
+# An export in address spaces.
+TESTS += %D%/test-inode-map
+check_PROGRAMS += %D%/test-inode-map
+%C%_test_inode_map_SOURCES = \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode-map.c \
+	$(NULL)
+%C%_test_inode_map_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
 TESTS += %D%/test-cache
 check_PROGRAMS += %D%/test-cache
 %C%_test_cache_SOURCES = %D%/test-cache.c

@@ -1,0 +1,973 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test-inode-map - an export in address spaces: frames, keeping, taking back.
+ *
+ * The spaces are fakes: a list of what is installed, and of what they were told.  A store is a memcpy into a frame that
+ * a writable translation names; nothing else tells the inode of it.
+ */
+#include <config.h>
+
+#include "test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "inode-map.h"
+#include "inode-world.h"
+
+#define P PAGE_SIZE
+#define MAX_INSTALLED 64
+
+/* An address space: what it was given, at which address. */
+struct space {
+  struct mapping_space base;
+  struct world *w;
+  struct inode *ino;
+  struct inode_translation t[MAX_INSTALLED];
+  uint64_t distance[MAX_INSTALLED];     /* address less offset */
+  unsigned n;
+  unsigned calls, private_calls;
+  struct range last;            /* what it was told last */
+};
+
+static void
+space_drop (struct space *s, struct range addrs)
+{
+  unsigned i = 0;
+
+  while (i < s->n) {
+    struct inode_translation t = s->t[i], part = t;
+    struct range offs = { addrs.start - s->distance[i], addrs.end - s->distance[i] }, in;
+
+    in = range_intersect (t.range, offs);
+    if (range_is_empty (in)) {
+      i++;
+      continue;
+    }
+    part.range = in;
+    part.frame = t.frame + (uint32_t) ((in.start - t.range.start) >> PAGE_SHIFT);
+    /* What is left of it: in front, behind. */
+    if (in.end < t.range.end) {
+      assert_true (s->n < MAX_INSTALLED);
+      s->distance[s->n] = s->distance[i];
+      s->t[s->n] = t;
+      s->t[s->n].range.start = in.end;
+      s->t[s->n++].frame = t.frame + (uint32_t) ((in.end - t.range.start) >> PAGE_SHIFT);
+    }
+    if (t.range.start < in.start)
+      s->t[i].range.end = in.start;
+    else {
+      s->t[i] = s->t[--s->n];
+      s->distance[i] = s->distance[s->n];
+    }
+    inode_dec_ref (s->ino, &part);
+  }
+}
+
+static void
+space_invalidate (struct mapping_space *ms, struct range addrs, unsigned flags)
+{
+  struct space *s = (struct space *) ms;
+
+  s->calls++;
+  s->private_calls += (flags & MAPPING_PRIVATE) != 0;
+  s->last = addrs;
+  space_drop (s, addrs);
+}
+
+static struct space
+space_of (struct world *w)
+{
+  return (struct space) { .base = { .invalidate = space_invalidate }, .w = w, .ino = w->disk[0].ino };
+}
+
+static struct range
+pages (uint64_t first, uint64_t n)
+{
+  return (struct range) { first * P, (first + n) * P };
+}
+
+/*----------------------------------------------------------------------*/
+
+static struct world *
+new_world_of (const struct origin_info *info, const struct world_options *o)
+{
+  struct world *w = malloc (sizeof *w);
+  uint64_t i;
+
+  world_init (w, o);
+  world_add (w, info);
+  for (i = 0; i < info->size; i++)
+    origin_mem_volatile (w->disk[0].origin)[i] = origin_mem_durable (w->disk[0].origin)[i] = (uint8_t) ('a' + i / P % 26);
+  return w;
+}
+
+static struct world *
+new_world (uint64_t size)
+{
+  struct origin_info info = world_info (size);
+  struct world_options o = { .nframes = 256 };
+
+  return new_world_of (&info, &o);
+}
+
+static void
+free_world (struct world *w)
+{
+  inode_check (w->disk[0].ino);
+  world_release (w);
+  free (w);
+}
+
+static void
+wake (struct inode_op *op)
+{
+  *(bool *) op->wake_arg = true;
+}
+
+/* Run an op; answers come by themselves, or the op waits for what the test opens. */
+static bool
+turn (struct world *w, struct inode_op *op)
+{
+  static bool woken;
+  unsigned tries;
+
+  op->wake = wake;
+  op->wake_arg = &woken;
+  for (tries = 0; tries < 100; tries++) {
+    if (inode_op_run (op))
+      return true;
+    if (origin_mem_held_total (w->disk[0].origin))
+      return false;
+    clock_fake_advance (&w->clock, 20 * NSEC_PER_MSEC);
+    world_turn (w, NULL, false);
+  }
+  return false;
+}
+
+static int
+run (struct world *w, struct inode_op *op)
+{
+  assert_true (turn (w, op));
+  return op->err;
+}
+
+static int
+flush (struct world *w)
+{
+  struct inode_op op;
+
+  inode_op_sync (&op, w->disk[0].ino, RANGE_ALL, 0);
+  return run (w, &op);
+}
+
+static void
+read_is (struct world *w, uint64_t off, uint64_t len, const char *want)
+{
+  uint8_t *buf = malloc (len);
+  struct inode_op op;
+  uint64_t i;
+
+  inode_op_read (&op, w->disk[0].ino, buf, (struct range) { off, off + len });
+  assert_int_equal (run (w, &op), 0);
+  for (i = 0; i < len; i++)
+    assert_int_equal (buf[i], want[1] ? want[i] : want[0]);
+  free (buf);
+}
+
+static int
+write_at (struct world *w, uint64_t off, uint64_t len, char c)
+{
+  uint8_t *buf = malloc (len);
+  struct inode_op op;
+  int err;
+
+  memset (buf, c, len);
+  inode_op_write (&op, w->disk[0].ino, buf, (struct range) { off, off + len }, 0);
+  err = run (w, &op);
+  free (buf);
+  return err;
+}
+
+static uint8_t *
+frame_at (struct world *w, const struct inode_translation *t, uint64_t off)
+{
+  return memfile_addr (w->mf, t->frame) + (off - t->range.start);
+}
+
+/* What a page fault does. */
+static int
+fault_in (struct space *s, struct range req, struct range opt, unsigned access, uint64_t distance)
+{
+  struct inode_translation ts[16];
+  struct inode_op op;
+  unsigned n, i, tries;
+  bool prepared = false;
+  int err = EAGAIN;
+
+  for (tries = 0; tries < 20 && err == EAGAIN; tries++) {
+    err = inode_translate (s->ino, prepared ? &op : NULL, req, opt, access, ts, 16, &n);
+    assert_true (inode_translation_holds (req, opt, access, ts, n, err));
+    if (prepared)
+      inode_op_map_end (&op);
+    prepared = false;
+    if (err == EAGAIN) {
+      for (i = 0; i < n; i++)
+        inode_dec_ref (s->ino, &ts[i]);
+      inode_op_map (&op, s->ino, req, opt, access);
+      err = run (s->w, &op);
+      prepared = err == 0;
+      if (err == 0)
+        err = EAGAIN;
+      n = 0;
+    }
+  }
+  for (i = 0; i < n; i++) {
+    /* What was there is replaced. */
+    space_drop (s, (struct range) { ts[i].range.start + distance, ts[i].range.end + distance });
+    s->t[s->n] = ts[i];
+    s->distance[s->n++] = distance;
+  }
+  return err;
+}
+
+static int
+fault (struct space *s, struct range r, unsigned access)
+{
+  return fault_in (s, r, r, access, UINT64_C (1) << 40);
+}
+
+static struct range
+addrs (struct range r)
+{
+  return (struct range) { r.start + (UINT64_C (1) << 40), r.end + (UINT64_C (1) << 40) };
+}
+
+static void
+map (struct space *s, struct range r, bool writable)
+{
+  assert_int_equal (inode_add_mapping (s->ino, &s->base, addrs (r), r.start, writable), 0);
+}
+
+static void
+unmap (struct space *s, struct range r, bool writable)
+{
+  space_drop (s, addrs (r));
+  assert_int_equal (inode_remove_mapping (s->ino, &s->base, addrs (r), r.start, writable), 0);
+}
+
+/* The mapped byte at off. */
+static uint8_t *
+at (struct space *s, uint64_t off)
+{
+  unsigned i;
+
+  for (i = 0; i < s->n; i++)
+    if (range_contains (s->t[i].range, off))
+      return frame_at (s->w, &s->t[i], off);
+  fail ();
+  return NULL;
+}
+
+static void
+store (struct space *s, uint64_t off, const char *what)
+{
+  unsigned i;
+
+  for (i = 0; i < s->n; i++)
+    if (range_contains (s->t[i].range, off))
+      assert_true (s->t[i].perms & INODE_MAP_WRITE);
+  memcpy (at (s, off), what, strlen (what));
+}
+
+static uint64_t
+dirty_bytes (struct world *w)
+{
+  struct inode_dirty d = inode_get_dirty (w->disk[0].ino);
+
+  return d.dirty + d.writing + d.unstable;
+}
+
+static bool
+durable_is (struct world *w, uint64_t off, const char *what)
+{
+  return memcmp (origin_mem_durable (w->disk[0].origin) + off, what, strlen (what)) == 0;
+}
+
+/*----------------------------------------------------------------------*/
+/* The seeds' tests. */
+
+TEST (a_read_takes_what_a_mapping_brought_and_the_rest_from_the_origin)
+{
+  struct world *w = new_world (3 * P);
+  struct space s = space_of (w);
+  struct inode_op op;
+  uint8_t buf[3 * P];
+
+  map (&s, pages (1, 1), false);
+  assert_int_equal (fault (&s, pages (1, 1), INODE_MAP_READ), 0);
+  assert_int_equal (memfile_in_use (w->mf), 1);
+  assert_int_equal (origin_mem_count (w->disk[0].origin, ORIGIN_READ), 1);
+  inode_op_read (&op, s.ino, buf, pages (0, 3));
+  assert_int_equal (run (w, &op), 0);
+  assert_int_equal (buf[0], 'a');
+  assert_int_equal (buf[P], 'b');
+  assert_int_equal (buf[3 * P - 1], 'c');
+  /* Page 1 was not asked for again. */
+  assert_int_equal (origin_mem_count (w->disk[0].origin, ORIGIN_READ), 3);
+  assert_int_equal (*at (&s, P), 'b');
+  unmap (&s, pages (1, 1), false);
+  assert_int_equal (inode_mapped_frames (s.ino), 0);
+  while (world_reclaim (w, 8))
+    ;
+  assert_int_equal (memfile_in_use (w->mf), 0);
+  free_world (w);
+}
+
+TEST (a_write_goes_into_mapped_pages_and_reaches_the_origin_with_a_flush)
+{
+  struct world *w = new_world (4 * P);
+  struct space s = space_of (w);
+
+  map (&s, pages (1, 2), true);
+  assert_int_equal (fault (&s, pages (1, 2), INODE_MAP_WRITE), 0);
+  assert_int_equal (dirty_bytes (w), 2 * P);
+  assert_int_equal (write_at (w, 0, P, 'e'), 0);
+  assert_int_equal (write_at (w, P, P, 'f'), 0);
+  assert_int_equal (*at (&s, P), 'f');
+  assert_true (durable_is (w, P, "b"));
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 0, "e"));
+  assert_true (durable_is (w, P, "f"));
+  assert_true (durable_is (w, 2 * P, "c"));
+  /* Kept: still dirty, and nothing else is. */
+  assert_int_equal (dirty_bytes (w), 2 * P);
+  unmap (&s, pages (1, 2), true);
+  assert_int_equal (flush (w), 0);
+  assert_int_equal (dirty_bytes (w), 0);
+  free_world (w);
+}
+
+TEST (a_ranged_truncate_goes_into_mapped_pages_where_they_are)
+{
+  static const struct { bool trim; uint32_t block_min; } cases[] = { { false, 1 }, { true, 1 }, { false, 16384 },
+                                                                   { true, 16384 } };
+  unsigned c;
+
+  for (c = 0; c < PC_ARRAY_SIZE (cases); c++) {
+    struct origin_info info = world_info (16 * P);
+    struct world_options o = { .nframes = 256 };
+    struct world *w;
+    struct space s;
+    struct inode_op op;
+    uint32_t frame;
+
+    info.block_min = cases[c].block_min;
+    w = new_world_of (&info, &o);
+    s = space_of (w);
+    map (&s, pages (5, 2), true);
+    assert_int_equal (fault (&s, pages (5, 1), INODE_MAP_READ), 0);
+    assert_int_equal (fault (&s, pages (6, 1), INODE_MAP_WRITE), 0);
+    frame = s.t[0].frame;
+    read_is (w, 4 * P, P, "e");
+    if (cases[c].trim)
+      inode_op_trim (&op, s.ino, pages (0, 16), 0);
+    else
+      inode_op_zero (&op, s.ino, pages (0, 16), INODE_MAY_TRIM);
+    assert_int_equal (run (w, &op), 0);
+    assert_int_equal (s.calls, 0);
+    assert_int_equal (s.t[0].frame, frame);
+    assert_int_equal (*at (&s, 5 * P), 0);
+    assert_int_equal (*at (&s, 7 * P - 1), 0);
+    read_is (w, 0, 16 * P, "\0");
+    inode_check (s.ino);
+    store (&s, 6 * P, "new");
+    read_is (w, 6 * P, 4, "new");
+    unmap (&s, pages (5, 2), true);
+    assert_int_equal (flush (w), 0);
+    assert_true (durable_is (w, 6 * P, "new"));
+    assert_int_equal (origin_mem_durable (w->disk[0].origin)[5 * P], 0);
+    assert_int_equal (origin_mem_durable (w->disk[0].origin)[15 * P], 0);
+    free_world (w);
+  }
+}
+
+/*----------------------------------------------------------------------*/
+
+static void
+two_processes_one_page (bool first_leaves_first)
+{
+  struct world *w = new_world (4 * P);
+  struct space one = space_of (w), two = space_of (w), *a = &one, *b = &two;
+  size_t writes;
+
+  map (&one, pages (1, 1), true);
+  assert_int_equal (fault (&one, pages (1, 1), INODE_MAP_WRITE), 0);
+  store (&one, P, "aaaaaaaa");
+  map (&two, pages (1, 1), true);
+  assert_int_equal (fault (&two, pages (1, 1), INODE_MAP_WRITE), 0);
+  store (&two, P, "bbbb");
+  read_is (w, P, 8, "bbbbaaaa");
+  assert_int_equal (write_at (w, P + 6, 2, 'c'), 0);
+  assert_memory_equal (at (&one, P), "bbbbaacc", 8);
+  if (!first_leaves_first) {
+    a = &two;
+    b = &one;
+  }
+  writes = origin_mem_count (w->disk[0].origin, ORIGIN_WRITE);
+  unmap (a, pages (1, 1), true);
+  assert_int_equal (inode_kept_frames (one.ino), 1);
+  store (b, P + 2, "zz");
+  unmap (b, pages (1, 1), true);
+  /* Neither has written anything or dropped it; the last leaves it dirty. */
+  assert_int_equal (origin_mem_count (w->disk[0].origin, ORIGIN_WRITE), writes);
+  assert_int_equal (dirty_bytes (w), P);
+  assert_int_equal (inode_kept_frames (one.ino), 0);
+  assert_false (inode_has_mappings (one.ino));
+  read_is (w, P, 8, "bbzzaacc");
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, P, "bbzzaacc"));
+  assert_int_equal (dirty_bytes (w), 0);
+  free_world (w);
+}
+
+TEST (two_mappings_of_a_page_and_its_clients_see_one_thing)
+{
+  two_processes_one_page (true);
+  two_processes_one_page (false);
+}
+
+TEST (each_flush_sends_what_is_in_a_kept_page_then)
+{
+  struct world *w = new_world (4 * P);
+  struct space s = space_of (w);
+  struct inode_op op;
+
+  map (&s, pages (0, 1), true);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_WRITE), 0);
+  store (&s, 0, "one");
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 0, "one"));
+  store (&s, 0, "two");
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 0, "two"));
+
+  /* A store while a copy travels; origin-mem ends the program if the bytes under way change. */
+  origin_mem_close_door (w->disk[0].origin, ORIGIN_WRITE);
+  inode_op_sync (&op, s.ino, RANGE_ALL, 0);
+  assert_false (turn (w, &op));
+  store (&s, 0, "three");
+  assert_int_equal (write_at (w, 8, 4, 'w'), 0);
+  assert_memory_equal (at (&s, 8), "wwww", 4);
+  inode_check (s.ino);
+  origin_mem_open_door (w->disk[0].origin, ORIGIN_WRITE);
+  assert_int_equal (run (w, &op), 0);
+  assert_true (durable_is (w, 0, "two"));
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 0, "three"));
+  unmap (&s, pages (0, 1), true);
+  free_world (w);
+}
+
+TEST (a_store_after_the_copy_and_before_the_unmap_is_not_lost)
+{
+  struct world *w = new_world (4 * P);
+  struct space s = space_of (w);
+  struct inode_op op;
+
+  map (&s, pages (0, 1), true);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_WRITE), 0);
+  store (&s, 0, "before");
+  origin_mem_close_door (w->disk[0].origin, ORIGIN_WRITE);
+  inode_op_sync (&op, s.ino, RANGE_ALL, 0);
+  assert_false (turn (w, &op));
+  store (&s, 0, "after");
+  unmap (&s, pages (0, 1), true);
+  origin_mem_open_door (w->disk[0].origin, ORIGIN_WRITE);
+  assert_int_equal (run (w, &op), 0);
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 0, "after"));
+  assert_int_equal (dirty_bytes (w), 0);
+  free_world (w);
+}
+
+TEST (a_page_under_way_gets_another_frame_before_it_is_mapped)
+{
+  struct world *w = new_world (4 * P);
+  struct space s = space_of (w);
+  struct inode_translation t;
+  struct inode_op op;
+  unsigned n;
+
+  assert_int_equal (write_at (w, 0, P, 'x'), 0);
+  origin_mem_close_door (w->disk[0].origin, ORIGIN_WRITE);
+  inode_op_sync (&op, s.ino, RANGE_ALL, 0);
+  assert_false (turn (w, &op));
+  map (&s, pages (0, 1), true);
+  assert_int_equal (inode_translate (s.ino, NULL, pages (0, 1), pages (0, 1), INODE_MAP_READ, &t, 1, &n), EAGAIN);
+  assert_int_equal (n, 0);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_WRITE), 0);
+  store (&s, 0, "mine");
+  assert_int_equal (write_at (w, 4, 4, 'y'), 0);
+  assert_memory_equal (at (&s, 0), "mineyyyyxx", 10);
+  origin_mem_open_door (w->disk[0].origin, ORIGIN_WRITE);
+  assert_int_equal (run (w, &op), 0);
+  assert_true (durable_is (w, 0, "xxxxxxxx"));
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 0, "mineyyyyxx"));
+  unmap (&s, pages (0, 1), true);
+  free_world (w);
+}
+
+/* sem.T-6, MEM-7, sem.B-5, sem.B-41 */
+TEST (reading_through_a_mapping_makes_nothing_dirty)
+{
+  struct world *w = new_world (64 * P);
+  struct space s = space_of (w);
+
+  map (&s, pages (0, 64), true);
+  assert_int_equal (fault_in (&s, pages (8, 1), pages (0, 64), INODE_MAP_READ, UINT64_C (1) << 40), 0);
+  assert_int_equal (dirty_bytes (w), 0);
+  assert_int_equal (inode_kept_frames (s.ino), 0);
+  assert_int_equal (s.t[0].perms, INODE_MAP_READ);
+  /* And a store to one page makes one page dirty, however many could be mapped. */
+  assert_int_equal (fault_in (&s, pages (8, 1), pages (0, 64), INODE_MAP_WRITE, UINT64_C (1) << 40), 0);
+  assert_int_equal (dirty_bytes (w), P);
+  assert_int_equal (inode_kept_frames (s.ino), 1);
+  unmap (&s, pages (0, 64), true);
+  assert_int_equal (flush (w), 0);
+  assert_int_equal (origin_mem_count (w->disk[0].origin, ORIGIN_WRITE), 1);
+  free_world (w);
+}
+
+TEST (a_fault_reads_64_KiB_and_maps_what_is_there_of_2_MiB)
+{
+  struct world *w = new_world (1024 * P);
+  struct space s = space_of (w);
+  struct range all = pages (0, 1024), win;
+  uint8_t *buf = malloc (128 * P);
+  struct inode_op op;
+
+  win = inode_map_window (pages (4, 1), all, INODE_FILL_LIMIT);
+  assert_true (range_equal (win, pages (4, 16)));
+  assert_true (range_equal (inode_map_window (pages (4, 16), all, INODE_FILL_LIMIT), pages (4, 16)));
+  assert_true (range_equal (inode_map_window (pages (4, 17), all, INODE_FILL_LIMIT), pages (4, 17)));
+  assert_true (range_equal (inode_map_window (pages (4, 1), pages (0, 16), INODE_FILL_LIMIT), pages (0, 16)));
+  assert_true (range_equal (inode_map_window (pages (4, 1), pages (0, 17), INODE_FILL_LIMIT), pages (4, 13)));
+
+  map (&s, all, false);
+  assert_int_equal (fault_in (&s, pages (4, 1), all, INODE_MAP_READ, UINT64_C (1) << 40), 0);
+  assert_int_equal (memfile_in_use (w->mf), 16);
+  assert_int_equal (inode_mapped_frames (s.ino), 16);
+  assert_int_equal (origin_mem_count (w->disk[0].origin, ORIGIN_READ), 1);
+
+  /* What a client brought is mapped as far as its frames go on. */
+  inode_op_read (&op, s.ino, buf, pages (128, 100));
+  assert_int_equal (run (w, &op), 0);
+  assert_int_equal (fault_in (&s, pages (160, 1), pages (100, 924), INODE_MAP_READ, UINT64_C (1) << 40), 0);
+  assert_int_equal (origin_mem_count (w->disk[0].origin, ORIGIN_READ), 2);
+  assert_true (inode_mapped_frames (s.ino) >= 16 + 68);
+  unmap (&s, all, false);
+  assert_int_equal (inode_mapped_frames (s.ino), 0);
+  free (buf);
+  free_world (w);
+}
+
+TEST (an_error_beside_the_fault_is_not_the_faults)
+{
+  struct world *w = new_world (64 * P);
+  struct space s = space_of (w);
+
+  map (&s, pages (0, 64), false);
+  origin_mem_fail (w->disk[0].origin, ORIGIN_READ, EIO, 0, 1);
+  assert_int_equal (fault_in (&s, pages (8, 1), pages (0, 64), INODE_MAP_READ, UINT64_C (1) << 40), 0);
+  assert_int_equal (origin_mem_count (w->disk[0].origin, ORIGIN_READ), 2);
+  assert_int_equal (memfile_in_use (w->mf), 1);
+  origin_mem_fail (w->disk[0].origin, ORIGIN_READ, EIO, 0, 2);
+  assert_int_equal (fault_in (&s, pages (20, 1), pages (0, 64), INODE_MAP_READ, UINT64_C (1) << 40), EIO);
+  assert_int_equal (fault_in (&s, pages (20, 1), pages (0, 64), INODE_MAP_READ, UINT64_C (1) << 40), 0);
+  unmap (&s, pages (0, 64), false);
+  free_world (w);
+}
+
+/* CIN-31, FRS-7, FRS-8, S-4 */
+TEST (behind_the_end_of_the_last_page_are_zeros_and_then_nothing)
+{
+  struct world *w = new_world (3 * P);
+  struct space s;
+  uint64_t i;
+  struct origin_info info = world_info (2 * P + 100);
+  struct world_options o = { .nframes = 256 };
+
+  free_world (w);
+  w = new_world_of (&info, &o);
+  s = space_of (w);
+  /* Frames that held other bytes. */
+  assert_int_equal (write_at (w, 0, 2 * P + 100, 'q'), 0);
+  assert_int_equal (flush (w), 0);
+  while (world_reclaim (w, 8))
+    ;
+  map (&s, pages (0, 4), true);
+  assert_int_equal (fault (&s, pages (2, 1), INODE_MAP_WRITE), 0);
+  assert_int_equal (*at (&s, 2 * P + 99), 'q');
+  for (i = 2 * P + 100; i < 3 * P; i++)
+    assert_int_equal (*at (&s, i), 0);
+  assert_int_equal (dirty_bytes (w), 100);
+  store (&s, 2 * P + 98, "endbehind");
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 2 * P + 97, "qen"));
+  assert_int_equal (fault (&s, pages (3, 1), INODE_MAP_READ), ENXIO);
+  assert_int_equal (fault (&s, pages (1, 3), INODE_MAP_READ), ENXIO);
+  /* The prefix was given. */
+  assert_int_equal (*at (&s, P), 'q');
+  unmap (&s, pages (0, 4), true);
+  free_world (w);
+}
+
+TEST (zeros_and_trims_can_be_mapped)
+{
+  struct world *w = new_world (16 * P);
+  struct space s = space_of (w);
+  struct inode_op op;
+
+  inode_op_zero (&op, s.ino, pages (0, 4), INODE_MAY_TRIM);
+  assert_int_equal (run (w, &op), 0);
+  inode_op_trim (&op, s.ino, pages (4, 4), 0);
+  assert_int_equal (run (w, &op), 0);
+  map (&s, pages (0, 16), true);
+  assert_int_equal (fault (&s, pages (1, 1), INODE_MAP_READ), 0);
+  assert_int_equal (*at (&s, P), 0);
+  assert_int_equal (fault (&s, pages (5, 1), INODE_MAP_WRITE), 0);
+  store (&s, 5 * P, "five");
+  inode_check (s.ino);
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 5 * P, "five"));
+  assert_int_equal (origin_mem_durable (w->disk[0].origin)[P], 0);
+  assert_int_equal (origin_mem_durable (w->disk[0].origin)[6 * P], 0);
+  /* A hole that is durable: mapping it makes nothing dirty. */
+  assert_int_equal (fault (&s, pages (2, 1), INODE_MAP_READ), 0);
+  assert_int_equal (dirty_bytes (w), P);
+  unmap (&s, pages (0, 16), true);
+  assert_int_equal (flush (w), 0);
+  free_world (w);
+}
+
+TEST (a_page_that_is_there_in_part_is_completed)
+{
+  struct world *w = new_world (4 * P);
+  struct space s = space_of (w);
+
+  assert_int_equal (write_at (w, P + 10, 5, 'x'), 0);
+  assert_int_equal (write_at (w, P + 1000, 5, 'y'), 0);
+  map (&s, pages (1, 1), true);
+  assert_int_equal (fault (&s, pages (1, 1), INODE_MAP_WRITE), 0);
+  assert_memory_equal (at (&s, P), "bbbbbbbbbbxxxxxbb", 17);
+  assert_int_equal (*at (&s, P + 1004), 'y');
+  assert_int_equal (*at (&s, P + 1005), 'b');
+  assert_int_equal (dirty_bytes (w), P);
+  unmap (&s, pages (1, 1), true);
+  free_world (w);
+}
+
+/*----------------------------------------------------------------------*/
+/* Taking back. */
+
+/* sem.T-7, sem.B-7 */
+TEST (unmapping_waits_for_no_origin)
+{
+  struct world *w = new_world (4 * P);
+  struct space s = space_of (w);
+  struct inode_op op;
+
+  map (&s, pages (0, 4), true);
+  assert_int_equal (fault (&s, pages (0, 2), INODE_MAP_WRITE), 0);
+  store (&s, 0, "kept");
+  origin_mem_close_all (w->disk[0].origin);
+  unmap (&s, pages (0, 1), true);
+  unmap (&s, pages (1, 3), true);
+  assert_int_equal (dirty_bytes (w), 2 * P);
+  /* What is dirty stays whatever is asked of it. */
+  world_reclaim (w, 100);
+  read_is (w, 0, 4, "kept");
+  inode_op_sync (&op, s.ino, RANGE_ALL, 0);
+  assert_false (turn (w, &op));
+  /* It is mapped again while it is on its way. */
+  map (&s, pages (0, 1), true);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_WRITE), 0);
+  store (&s, 0, "more");
+  origin_mem_open_all (w->disk[0].origin);
+  assert_int_equal (run (w, &op), 0);
+  assert_true (durable_is (w, 0, "kept"));
+  unmap (&s, pages (0, 1), true);
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 0, "more"));
+  free_world (w);
+}
+
+/* CIN-42: never while mapped; then they go (D13). */
+TEST (a_mapped_page_is_taken_back_before_it_is_evicted)
+{
+  struct world *w = new_world (8 * P);
+  struct space s = space_of (w);
+  unsigned tries;
+
+  map (&s, pages (0, 8), true);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), 0);
+  assert_int_equal (fault (&s, pages (1, 1), INODE_MAP_WRITE), 0);
+  for (tries = 0; tries < 4 && inode_mapped_frames (s.ino) > 1; tries++)
+    world_reclaim (w, 8);
+  /* The clean one lost its translation and then its frame; the kept one has both. */
+  assert_int_equal (s.calls, 1);
+  assert_true (range_equal (s.last, addrs (pages (0, 1))));
+  world_reclaim (w, 8);
+  assert_int_equal (memfile_in_use (w->mf), 1);
+  assert_int_equal (inode_kept_frames (s.ino), 1);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), 0);
+  unmap (&s, pages (0, 8), true);
+  free_world (w);
+}
+
+TEST (write_behind_takes_a_kept_page_back_and_cleans_it)
+{
+  struct world *w = new_world (8 * P);
+  struct space s = space_of (w);
+  unsigned i;
+
+  map (&s, pages (0, 8), true);
+  assert_int_equal (fault (&s, pages (1, 2), INODE_MAP_WRITE), 0);
+  store (&s, P, "stored");
+  for (i = 0; i < 100 && dirty_bytes (w); i++) {
+    clock_fake_advance (&w->clock, 100 * NSEC_PER_MSEC);
+    world_turn (w, &w->disk[0], false);
+  }
+  assert_int_equal (dirty_bytes (w), 0);
+  assert_true (durable_is (w, P, "stored"));
+  assert_int_equal (s.calls, 1);
+  assert_int_equal (inode_kept_frames (s.ino), 0);
+  /* The next store is a fault, and is seen. */
+  assert_int_equal (fault (&s, pages (1, 1), INODE_MAP_WRITE), 0);
+  store (&s, P, "again");
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, P, "again"));
+  unmap (&s, pages (0, 8), true);
+  free_world (w);
+}
+
+TEST (a_writer_at_the_dirty_bound_gets_on_though_all_is_kept)
+{
+  struct origin_info info = world_info (256 * P);
+  struct world_options o = { .nframes = 64, .dirty_max = 16 * P };
+  struct world *w = new_world_of (&info, &o);
+  struct space s = space_of (w);
+  uint64_t i;
+
+  map (&s, pages (0, 256), true);
+  for (i = 0; i < 16; i++)
+    assert_int_equal (fault (&s, pages (i, 1), INODE_MAP_WRITE), 0);
+  /* Faults waited at the bound as writers do, and so does this one. */
+  assert_true (dirty_bytes (w) <= 16 * P);
+  assert_int_equal (write_at (w, 100 * P, 8 * P, 'w'), 0);
+  read_is (w, 100 * P, 8 * P, "w");
+  unmap (&s, pages (0, 256), true);
+  assert_int_equal (flush (w), 0);
+  free_world (w);
+}
+
+/* CIN-40, MEM-9 */
+TEST (a_drain_takes_all_back_writes_it_and_holds_nothing)
+{
+  struct world *w = new_world (8 * P);
+  struct space s = space_of (w);
+
+  map (&s, pages (0, 8), true);
+  assert_int_equal (fault (&s, pages (0, 2), INODE_MAP_READ), 0);
+  assert_int_equal (fault (&s, pages (4, 1), INODE_MAP_WRITE), 0);
+  store (&s, 4 * P, "drained");
+  origin_mem_fail (w->disk[0].origin, ORIGIN_WRITE, ENOSPC, 0, 1);
+  assert_int_equal (inode_invalidate_unsavable (s.ino), ENOSPC);
+  /* It failed: nothing is lost, and all goes on. */
+  assert_int_equal (fault (&s, pages (4, 1), INODE_MAP_WRITE), 0);
+  assert_memory_equal (at (&s, 4 * P), "drained", 7);
+  assert_int_equal (inode_invalidate_unsavable (s.ino), 0);
+  assert_true (durable_is (w, 4 * P, "drained"));
+  assert_int_equal (memfile_in_use (w->mf), 0);
+  assert_int_equal (s.n, 0);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), ESHUTDOWN);
+  inode_shut_maps (s.ino, false);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), 0);
+  unmap (&s, pages (0, 8), true);
+  free_world (w);
+}
+
+/* CIN-41 */
+TEST (another_origin_is_seen_through_mappings_and_what_is_dirty_stays)
+{
+  struct world *w = new_world (8 * P);
+  struct space s = space_of (w);
+
+  map (&s, pages (0, 8), true);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), 0);
+  assert_int_equal (fault (&s, pages (1, 1), INODE_MAP_WRITE), 0);
+  store (&s, P, "ours");
+  memset (origin_mem_volatile (w->disk[0].origin), 'N', 8 * P);
+  assert_int_equal (*at (&s, 0), 'a');
+  assert_int_equal (inode_origin_changed (s.ino), 0);
+  assert_int_equal (s.n, 0);
+  assert_int_equal (inode_kept_frames (s.ino), 0);
+  assert_int_equal (fault (&s, pages (0, 2), INODE_MAP_READ), 0);
+  assert_int_equal (*at (&s, 0), 'N');
+  assert_memory_equal (at (&s, P), "oursb", 5);
+  unmap (&s, pages (0, 8), true);
+  free_world (w);
+}
+
+/* MAP-6, MEM-8 through the inode. */
+TEST (only_who_maps_a_byte_hears_of_it_at_its_own_address)
+{
+  struct world *w = new_world (8 * P);
+  struct space one = space_of (w), two = space_of (w);
+
+  map (&one, pages (0, 4), false);
+  assert_int_equal (inode_copy_mapping (two.ino, &two.base, (struct range) { 0, 0 }, pages (100, 2), 3 * P, false), 0);
+  inode_unmap (one.ino, pages (3, 1), MAPPING_PRIVATE);
+  assert_int_equal (one.calls, 1);
+  assert_true (range_equal (one.last, addrs (pages (3, 1))));
+  assert_int_equal (two.calls, 1);
+  assert_int_equal (two.private_calls, 1);
+  assert_true (range_equal (two.last, pages (100, 1)));
+  inode_unmap (one.ino, pages (6, 1), 0);
+  assert_int_equal (one.calls + two.calls, 2);
+  unmap (&one, pages (0, 4), false);
+  assert_true (inode_has_mappings (one.ino));
+  assert_false (inode_is_empty (one.ino));
+  assert_int_equal (inode_remove_mapping (two.ino, &two.base, pages (100, 2), 3 * P, false), 0);
+  assert_true (inode_is_empty (one.ino));
+  free_world (w);
+}
+
+TEST (a_mapping_is_refused_where_it_makes_no_sense)
+{
+  struct origin_info info = world_info (8 * P);
+  struct world_options o = { .nframes = 64 };
+  struct world *w;
+  struct space s;
+
+  info.read_only = true;
+  w = new_world_of (&info, &o);
+  s = space_of (w);
+  assert_int_equal (inode_add_mapping (s.ino, &s.base, pages (0, 1), 100, false), EINVAL);
+  assert_int_equal (inode_add_mapping (s.ino, &s.base, (struct range) { 0, 100 }, 0, false), EINVAL);
+  assert_int_equal (inode_add_mapping (s.ino, &s.base, pages (0, 2), UINT64_MAX - P + 1, false), EINVAL);
+  assert_int_equal (inode_add_mapping (s.ino, &s.base, pages (0, 1), INT64_MAX - P + 1, false), EINVAL);
+  assert_int_equal (inode_add_mapping (s.ino, &s.base, pages (0, 1), INT64_MAX - 2 * P + 1, false), 0);
+  assert_int_equal (inode_remove_mapping (s.ino, &s.base, pages (0, 1), INT64_MAX - 2 * P + 1, false), 0);
+  assert_int_equal (inode_add_mapping (s.ino, &s.base, pages (0, 1), 0, true), EPERM);
+  map (&s, pages (0, 1), false);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_WRITE), EPERM);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), 0);
+  assert_int_equal (origin_mem_count (w->disk[0].origin, ORIGIN_WRITE), 0);
+  unmap (&s, pages (0, 1), false);
+  free_world (w);
+}
+
+/* MEM-10, FRF-2, FRF-3 */
+TEST (references_are_given_and_taken_by_parts)
+{
+  struct world *w = new_world (8 * P);
+  struct space s = space_of (w);
+  struct inode_translation t, part;
+
+  map (&s, pages (0, 8), true);
+  assert_int_equal (fault (&s, pages (0, 4), INODE_MAP_WRITE), 0);
+  assert_int_equal (s.n, 1);
+  t = s.t[0];
+  part = (struct inode_translation) { pages (1, 2), t.frame + 1, t.perms };
+  inode_inc_ref (s.ino, &part);
+  unmap (&s, pages (0, 8), true);
+  assert_int_equal (inode_mapped_frames (s.ino), 2);
+  assert_int_equal (inode_kept_frames (s.ino), 2);
+  /* A pin outlives the mapping: what is stored through it is still seen. */
+  memcpy (frame_at (w, &part, 2 * P), "pinned", 6);
+  inode_check (s.ino);
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 2 * P, "pinned"));
+  part.range = pages (1, 1);
+  inode_dec_ref (s.ino, &part);
+  assert_int_equal (inode_kept_frames (s.ino), 1);
+  inode_check (s.ino);
+  part = (struct inode_translation) { pages (2, 1), t.frame + 2, t.perms };
+  inode_dec_ref (s.ino, &part);
+  assert_int_equal (inode_mapped_frames (s.ino), 0);
+  assert_int_equal (flush (w), 0);
+  assert_int_equal (dirty_bytes (w), 0);
+  free_world (w);
+}
+
+TEST (a_page_has_so_many_translations_and_no_more)
+{
+  struct world *w = new_world (P);
+  struct space s = space_of (w);
+  struct inode_translation t;
+  unsigned n, i;
+
+  map (&s, pages (0, 1), false);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), 0);
+  for (i = 1; i < FRAME_MAX_MAPS; i++)
+    assert_int_equal (inode_translate (s.ino, NULL, pages (0, 1), pages (0, 1), INODE_MAP_READ, &t, 1, &n), 0);
+  assert_int_equal (inode_translate (s.ino, NULL, pages (0, 1), pages (0, 1), INODE_MAP_READ, &t, 1, &n), ENOMEM);
+  t = s.t[0];
+  for (i = 1; i < FRAME_MAX_MAPS; i++)
+    inode_dec_ref (s.ino, &t);
+  unmap (&s, pages (0, 1), false);
+  free_world (w);
+}
+
+/* sem.T-8, sem.B-28, CIN-43 */
+TEST (an_inode_ends_with_dirty_pages_and_frames_that_are_being_chosen)
+{
+  struct world *w = new_world (64 * P);
+  struct space s = space_of (w);
+
+  map (&s, pages (0, 64), true);
+  assert_int_equal (fault (&s, pages (0, 8), INODE_MAP_WRITE), 0);
+  assert_int_equal (fault (&s, pages (8, 8), INODE_MAP_READ), 0);
+  world_reclaim (w, 4);
+  unmap (&s, pages (0, 64), true);
+  world_reclaim (w, 4);
+  assert_int_equal (dirty_bytes (w), 8 * P);
+  free_world (w);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (a_read_takes_what_a_mapping_brought_and_the_rest_from_the_origin),
+    cmocka_unit_test (a_write_goes_into_mapped_pages_and_reaches_the_origin_with_a_flush),
+    cmocka_unit_test (a_ranged_truncate_goes_into_mapped_pages_where_they_are),
+    cmocka_unit_test (two_mappings_of_a_page_and_its_clients_see_one_thing),
+    cmocka_unit_test (each_flush_sends_what_is_in_a_kept_page_then),
+    cmocka_unit_test (a_store_after_the_copy_and_before_the_unmap_is_not_lost),
+    cmocka_unit_test (a_page_under_way_gets_another_frame_before_it_is_mapped),
+    cmocka_unit_test (reading_through_a_mapping_makes_nothing_dirty),
+    cmocka_unit_test (a_fault_reads_64_KiB_and_maps_what_is_there_of_2_MiB),
+    cmocka_unit_test (an_error_beside_the_fault_is_not_the_faults),
+    cmocka_unit_test (behind_the_end_of_the_last_page_are_zeros_and_then_nothing),
+    cmocka_unit_test (zeros_and_trims_can_be_mapped),
+    cmocka_unit_test (a_page_that_is_there_in_part_is_completed),
+    cmocka_unit_test (unmapping_waits_for_no_origin),
+    cmocka_unit_test (a_mapped_page_is_taken_back_before_it_is_evicted),
+    cmocka_unit_test (write_behind_takes_a_kept_page_back_and_cleans_it),
+    cmocka_unit_test (a_writer_at_the_dirty_bound_gets_on_though_all_is_kept),
+    cmocka_unit_test (a_drain_takes_all_back_writes_it_and_holds_nothing),
+    cmocka_unit_test (another_origin_is_seen_through_mappings_and_what_is_dirty_stays),
+    cmocka_unit_test (only_who_maps_a_byte_hears_of_it_at_its_own_address),
+    cmocka_unit_test (a_mapping_is_refused_where_it_makes_no_sense),
+    cmocka_unit_test (references_are_given_and_taken_by_parts),
+    cmocka_unit_test (a_page_has_so_many_translations_and_no_more),
+    cmocka_unit_test (an_inode_ends_with_dirty_pages_and_frames_that_are_being_chosen),
+  };
+
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
