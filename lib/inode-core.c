@@ -360,6 +360,7 @@ origin_failed (void *arg, int err, const char *why)
   struct inode *ino = arg;
 
   inode_forget_holes (ino);
+  atomic_store (&ino->failed_err, err);
   if (ino->env->news.failed)
     ino->env->news.failed (ino->env->hook_arg, ino, err, why);
 }
@@ -369,6 +370,7 @@ origin_resized (void *arg, uint64_t end)
 {
   struct inode *ino = arg;
 
+  attr_resized (ino, end);
   if (ino->env->news.resized)
     ino->env->news.resized (ino->env->hook_arg, ino, end);
 }
@@ -404,7 +406,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   ino->id = id;
   snprintf (ino->name, sizeof ino->name, "%s", name);
   ino->size = info->size;
-  ino->end = info->size;
+  ino->end = ino->end_told = info->size;
   ino->unit = info->block_min > PAGE_SIZE ? info->block_min : PAGE_SIZE;
   ino->block_min = info->block_min ? info->block_min : 1;
   ino->data_max = info->block_max && info->block_max < STRIPE_LEN ? info->block_max & ~(PAGE_SIZE - 1) : STRIPE_LEN;
@@ -419,6 +421,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   lock_init (&ino->ra_lock, RANK_RA);
   segnodes_init (&ino->znodes, SEGNODE_SIZE, meta_alloc, meta_free, env);
   zeroset_init (&ino->zeros, &ino->znodes);
+  lock_init (&ino->attr, RANK_ATTR);
   map_init (ino);
   list_init (&ino->wbs);
   list_init (&ino->tokens);
@@ -541,6 +544,7 @@ inode_free (struct inode *ino)
   segnodes_release (&ino->znodes);
   atomic_fetch_sub (&env->dirty_total, ino->charged);
   rwlock_release (&ino->zlock);
+  lock_release (&ino->attr);
   lock_release (&ino->sync);
   lock_release (&ino->ra_lock);
   if (ino->ra)
@@ -651,19 +655,22 @@ inode_op_sync (struct inode_op *op, struct inode *ino, struct range r, unsigned 
   op_init (op, ino, OP_SYNC, r, flags);
 }
 
+/* Is op refused before it begins?  What is under way hears from the origin what became of it (D14). */
 static bool
-op_beyond_end (struct inode_op *op)
+op_refused (struct inode_op *op)
 {
-  uint64_t end = inode_end (op->ino);
+  struct inode *ino = op->ino;
+  bool fresh = op->stage == 0 && op->pos == op->range.start && !op->nfills && !op->on && !op->syncing;
 
-  if (op->kind == OP_SYNC || op->kind == OP_MAP || op->range.end <= end)
-    return false;
-  if (op->range.end <= op->ino->size) {
-    /* The origin shrank (D14).  What is under way hears it from the origin. */
-    if (op->stage || op->pos != op->range.start || op->nfills || op->on)
-      return false;
-    op->err = EIO;
+  if (fresh && atomic_load (&ino->failed_err)) {
+    op->err = atomic_load (&ino->failed_err);
     return true;
+  }
+  if (op->kind == OP_SYNC || op->kind == OP_MAP || op->range.end <= inode_end (ino))
+    return false;
+  if (op->range.end <= ino->size) {
+    op->err = fresh ? EIO : op->err;
+    return fresh;
   }
   /* nbdkit refuses these before us; the core does not rely on it (N-74). */
   op->err = op->kind == OP_READ || op->kind == OP_TRIM ? EINVAL : ENOSPC;
@@ -691,7 +698,7 @@ inode_op_run (struct inode_op *op)
   op_unpark_memory (op);
   holes_unwait (op);
   op->mem_seen = atomic_load (&op->ino->env->mem_events);
-  if (op_beyond_end (op))
+  if (op_refused (op))
     return true;
   if (range_is_empty (op->range))
     return true;                /* CIN-15, sem.B-60 */

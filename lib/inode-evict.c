@@ -237,19 +237,28 @@ invalidate_stripe (struct inode *ino, struct stripe *st, struct range r)
 }
 
 int
-inode_invalidate (struct inode *ino, struct range r)
+drop_clean (struct inode *ino, struct range r)
 {
   unsigned i;
   int err = 0, e;
 
-  /* First nobody can map what is to go, then those who have it give it back (CIN-41). */
-  map_stop (ino, r, 0);
   for (i = 0; i < NSTRIPES; i++) {
     e = invalidate_stripe (ino, &ino->stripe[i], r);
     err = e ? e : err;
   }
-  map_go (ino);
   inode_forget_holes (ino);
+  return err;
+}
+
+int
+inode_invalidate (struct inode *ino, struct range r)
+{
+  int err;
+
+  /* First nobody can map what is to go, then those who have it give it back (CIN-41). */
+  map_stop (ino, r, 0);
+  err = drop_clean (ino, r);
+  map_go (ino);
   inode_env_wake_memory (ino->env);
   return err;
 }

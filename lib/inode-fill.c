@@ -162,8 +162,8 @@ commit_page (struct fill *f, struct stripe *st, unsigned i, bool keep)
   uint32_t ours = f->frames[i], frame;
   uint8_t *from = memfile_addr (env->mf, ours);
 
-  if (page.end > ino->size)
-    page.end = ino->size;
+  if (page.end > f->range.end)
+    page.end = f->range.end;
   if (!rangeset_page_frame (&st->map, pgoff, &frame)) {
     atomic_store (&memfile_frame (env->mf, ours)->owner, frame_owner (ino->id, pgoff >> PAGE_SHIFT));
     rangeset_add (&st->map, page, ours);
@@ -208,8 +208,8 @@ commit_run (struct fill *f, struct stripe *st, unsigned i, bool keep, uint32_t *
     r.end = off + PAGE_SIZE;
   }
   if (n) {
-    if (r.end > ino->size)
-      r.end = ino->size;
+    if (r.end > f->range.end)
+      r.end = f->range.end;
     rangeset_add (&st->map, r, first);
   }
   return n;
@@ -379,7 +379,7 @@ page_is_wanted (struct inode *ino, struct stripe *st, uint64_t pgoff, uint64_t *
   bool zero = false;
 
   *end = page.end;
-  if (rangeset_page_valid (&st->map, pgoff, ino->size))
+  if (rangeset_page_valid (&st->map, pgoff, inode_end (ino)))
     return false;
   if (atomic_load_explicit (&ino->nzeros, memory_order_relaxed)) {
     rwlock_take_shared (&ino->zlock);
@@ -408,7 +408,7 @@ plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, s
     struct fill *f = list_entry (n, struct fill, node);
 
     /* Also where the page is dead in it: what it brings is of no use, but only after it may one ask again. */
-    if (range_contains (f->range, r.start) && !rangeset_page_valid (&st->map, off, ino->size)) {
+    if (range_contains (f->range, r.start) && !rangeset_page_valid (&st->map, off, inode_end (ino))) {
       *in_way = f;
       run->end = f->range.end;
       return PLAN_JOIN;
@@ -431,8 +431,8 @@ align_run (struct inode *ino, struct stripe *st, struct range *run)
 
   run->start &= ~(ino->unit - 1);
   run->end = (run->end + ino->unit - 1) & ~(ino->unit - 1);
-  if (run->end > ino->size)
-    run->end = ino->size;
+  if (run->end > inode_end (ino))
+    run->end = inode_end (ino);
   if (range_len (*run) > ino->data_max && ino->unit > PAGE_SIZE)
     run->end = run->start + (ino->data_max & ~(ino->unit - 1));
   return range_equal (in, *run) || ino->unit == PAGE_SIZE || !fill_in_way (st, *run);

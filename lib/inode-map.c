@@ -156,7 +156,6 @@ tell (void *arg, void *space, struct range addrs, uint64_t off, bool writable)
 void
 inode_unmap (struct inode *ino, struct range r, unsigned flags)
 {
-  lock_assert_none_held ();
   if (atomic_load (&ino->nmappings) == 0)
     return;
   lock_take (&ino->maps);
@@ -257,6 +256,9 @@ change_refs (struct inode *ino, const struct inode_translation *t, bool get)
     rwlock_drop (&st->lock);
     memfile_put_many (ino->env->mf, gone, ngone);
   }
+  /* It may have been the pin that held the end. */
+  if (!get && atomic_load (&ino->end_told) != inode_end (ino))
+    ino->env->dirtied (ino->env->hook_arg, ino);
 }
 
 void
@@ -455,6 +457,9 @@ inode_translate (struct inode *ino, const struct inode_op *op, struct range requ
   assert (is_pages (required) && !range_is_empty (required));
   assert (is_pages (optional) && range_is_superset (optional, required));
   *n = 0;
+  err = atomic_load (&ino->failed_err);
+  if (err)
+    return err;
   if (a.write && ino->origin->info.read_only)
     return EPERM;
   if (required.start >= pgend)

@@ -28,7 +28,7 @@
  * Locks    inode_add_mapping, _copy_mapping, _remove_mapping and everything that may invalidate: the caller holds none.
  *          inode_translate, inode_inc_ref, inode_dec_ref: may hold RANK_MM_ACTIVE and below.
  * Errors   as said at each; of translations (MEM-6): EAGAIN: run the op; ENXIO: beyond the end; EPERM:
- *          read-only export; ESHUTDOWN: drained; ENOMEM: this page has FRAME_MAX_MAPS translations; EOVERFLOW: more
+ *          read-only export; EIO: another export now; ESHUTDOWN: drained; ENOMEM: this page has FRAME_MAX_MAPS translations; EOVERFLOW: more
  *          pieces than asked for.  But for EAGAIN and EOVERFLOW they are the fault's end.
  * Memory   24 bytes and more a mapping (mappingset.h); a translation costs nothing here.
  * Source   MEM-1..8, MAP-6, CIN-30..37, CIN-40, D13, D21.

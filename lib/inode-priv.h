@@ -117,6 +117,8 @@ struct inode {
   uint32_t data_max;            /* largest READ or WRITE: min (1 MiB, block_max) */
   char name[128];
 
+  struct lock attr;             /* RANK_ATTR: held while end changes */
+
   /* Guarded by maps (RANK_MAPS). */
   struct lock maps;
   struct mappingset mappings;
@@ -128,6 +130,7 @@ struct inode {
   atomic_bool maps_shut;        /* or ever */
   atomic_bool keep_late;        /* pages are kept without need */
   _Atomic uint64_t end;         /* the origin ends here: size, or less (D14) */
+  _Atomic uint64_t end_told;    /* or will, when nobody pins the page that end cuts */
 
   /* Guarded by zlock (RANK_ZEROS); changed only with the stripe held as well. */
   struct rwlock zlock;
@@ -162,6 +165,7 @@ struct inode {
   unsigned failures;            /* in a row */
   _Atomic int wb_err;           /* last answer to a write request, if it was an error */
   atomic_bool noticed;          /* since the last turn of write-behind it was told of dirt */
+  _Atomic int failed_err;       /* EIO: the origin is another one now (D14) */
   struct throttle throttle;
 
   struct holes holes;
@@ -332,6 +336,12 @@ extern bool map_run (struct inode_op *);
 extern void op_init (struct inode_op *, struct inode *, enum inode_op_kind, struct range, unsigned flags);
 extern int write_pages (struct inode_op *);
 extern bool zero_run (struct inode_op *);
+
+/* inode-attr.c: the origin ends there now. */
+extern void attr_resized (struct inode *, uint64_t end);
+
+/* inode-evict.c: nothing clean is left in r, mapped or not; ENOMEM: something is. */
+extern int drop_clean (struct inode *, struct range r);
 
 /* inode-map.c.  map_first: the first unit in r of which a page is mapped; under the stripe's lock.  map_stop: until
  * map_go no translation is given, and those of r are taken back; with no lock held.

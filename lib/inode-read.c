@@ -284,8 +284,8 @@ inode_prefetch (struct inode *ino, struct range r, bool ahead)
 {
   uint64_t asked = 0, pos = r.start;
 
-  if (r.end > ino->size)
-    r.end = ino->size;
+  if (r.end > inode_end (ino))
+    r.end = inode_end (ino);
   while (pos < r.end) {
     struct range part = stripe_part ((struct range) { pos, r.end });
     struct stripe *st = inode_stripe (ino, pos);

@@ -111,6 +111,17 @@ wb_register_locked (struct inode *ino, struct wb *wb, enum wb_kind kind, struct 
 /*----------------------------------------------------------------------*/
 /* Data. */
 
+/* The origin may have become shorter (D14): what lies before its end goes by itself, for the rest will fail. */
+static struct range
+before_end (struct inode *ino, struct range r, uint64_t mask)
+{
+  uint64_t end = inode_end (ino);
+
+  if (end < r.end && (end & ~mask) > r.start)
+    r.end = end & ~mask;
+  return r;
+}
+
 /* A DIRTY run around seg, kept or not throughout, cut to limit, to one MiB and to the largest request; whole blocks
  * of the origin.
  */
@@ -138,7 +149,7 @@ data_run (struct inode *ino, struct stripe *st, struct range seg, bool keep, con
   r.end = (r.end + mask) & ~mask;
   if (r.end > ino->size)
     r.end = ino->size;
-  return r;
+  return before_end (ino, r, mask);
 }
 
 /* Where will the bytes be sent from: frames, if they are one run of all of it or of 64 KiB; else a copy of as much as a
@@ -393,6 +404,8 @@ pick_zero (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
       r.end = (r.start + max) & ~(ino->unit - 1);
       from = r.end;
     }
+    if (inode_end (ino) < r.end)
+      r = before_end (ino, r, ino->unit - 1);
     if (segnodes_reserve (&ino->znodes, zeroset_need (&ino->zeros, zeroset_change_inserts (&ino->zeros, r))))
       continue;
     lock_take (&ino->sync);
@@ -563,6 +576,16 @@ wb_end (struct wb *wb, int err)
 
 /*----------------------------------------------------------------------*/
 
+/* Nothing is sent to where the origin does not go any more; it stays dirty (D14). */
+static void
+send (struct inode *ino, struct origin_req *req)
+{
+  if (req->off + req->len > inode_end (ino))
+    req->done (req, EIO);
+  else
+    origin_submit (ino->origin, req);
+}
+
 static void
 wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
 {
@@ -582,7 +605,7 @@ wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
     req->flags = 0;
     req->buf = wb->bounce;
     req->done = rmw_read_done;
-    origin_submit (ino->origin, req);
+    send (ino, req);
     return;
   }
   switch (wb->kind) {
@@ -616,7 +639,7 @@ wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
     break;
   }
   STAT_ADD (ino, writeback_bytes, req->len);
-  origin_submit (ino->origin, req);
+  send (ino, req);
 }
 
 /* What limit has in it, request after request. */

@@ -113,6 +113,8 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 
 # tier 8
 %C%_libpagecache_core_la_SOURCES += \
+	%D%/inode-attr.c \
+	%D%/inode-attr.h \
 	%D%/inode-check.c \
 	%D%/inode-core.c \
 	%D%/inode-evict.c \

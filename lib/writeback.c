@@ -4,6 +4,7 @@
  */
 #include <config.h>
 
+#include "inode-attr.h"
 #include "inode-map.h"
 #include "writeback.h"
 
@@ -29,17 +30,21 @@ writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, boo
 
   /* Before looking: what comes behind the look is told again. */
   inode_take_notice (ino);
+  if (!inode_settle_size (ino))
+    earlier (&at, now + NSEC_PER_SEC / 10);
   d = inode_get_dirty (ino);
   writes = inode_writes_seen (ino);
   inode_pump (ino);
   if (d.dirty + d.writing + d.unstable == 0) {
     ws->seen_written = writes;
     ws->quiet_since_ns = now;
-    return 0;
+    return at;
   }
   retry = inode_retry_at (ino);
-  if (retry > now)
-    return retry;
+  if (retry > now) {
+    earlier (&at, retry);
+    return at;
+  }
 
   if (writes != ws->seen_written) {
     ws->seen_written = writes;

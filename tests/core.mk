@@ -85,6 +85,7 @@ check_PROGRAMS += %D%/test-plants
 	%D%/sim.c \
 	%D%/sim.h \
 	%D%/test-plants.c \
+	lib/inode-attr.c \
 	lib/inode-check.c \
 	lib/inode-core.c \
 	lib/inode-evict.c \
@@ -92,6 +93,7 @@ check_PROGRAMS += %D%/test-plants
 	lib/inode-fill.c \
 	lib/inode-holes.c \
 	lib/inode-ledger.c \
+	lib/inode-map.c \
 	lib/inode-read.c \
 	lib/inode-sync.c \
 	lib/inode-wb.c \

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inode-attr.h"
 #include "inode-map.h"
 #include "inode-world.h"
 
@@ -939,6 +940,221 @@ TEST (an_inode_ends_with_dirty_pages_and_frames_that_are_being_chosen)
   free_world (w);
 }
 
+/*----------------------------------------------------------------------*/
+/* The end moves. */
+
+static int
+dirty_range (void *arg, struct range r)
+{
+  struct range *all = arg;
+
+  if (all->end == 0)
+    *all = r;
+  all->end = r.end;
+  return 0;
+}
+
+/* sem.T-1, sem.L-1, CIN-26, CIN-29 */
+TEST (what_a_shorter_origin_cuts_off_is_kept_named_and_written_when_it_grows_back)
+{
+  struct world *w = new_world (8 * P);
+  struct space s = space_of (w);
+  struct range named = { 0, 0 };
+  uint8_t buf[8];
+  struct inode_op op;
+
+  map (&s, pages (0, 8), true);
+  assert_int_equal (fault (&s, pages (2, 1), INODE_MAP_WRITE), 0);
+  assert_int_equal (fault (&s, pages (4, 1), INODE_MAP_WRITE), 0);
+  assert_int_equal (fault (&s, pages (5, 1), INODE_MAP_READ), 0);
+  store (&s, 2 * P + 2000, "cut");
+  store (&s, 4 * P, "off");
+  assert_int_equal (inode_set_size (s.ino, 2 * P + 2001), 0);
+  /* Pages behind the last are taken back, and their private copies; the page that is cut is not. */
+  assert_int_equal (s.private_calls, 1);
+  assert_true (range_equal (s.last, addrs (pages (3, 5))));
+  assert_int_equal (s.n, 1);
+  assert_int_equal (inode_kept_frames (s.ino), 1);
+  inode_check (s.ino);
+  assert_int_equal (fault (&s, pages (3, 1), INODE_MAP_READ), ENXIO);
+  assert_int_equal (fault (&s, pages (2, 1), INODE_MAP_READ), 0);
+  assert_int_equal (fault (&s, pages (2, 1), INODE_MAP_WRITE), 0);
+  inode_op_read (&op, s.ino, buf, (struct range) { 2 * P + 1999, 2 * P + 2002 });
+  assert_int_equal (run (w, &op), EIO);
+  assert_int_equal (write_at (w, 6 * P, 1, 'x'), EIO);
+  inode_op_trim (&op, s.ino, pages (2, 1), 0);
+  assert_int_equal (run (w, &op), EIO);
+  inode_op_read (&op, s.ino, buf, (struct range) { 2 * P + 1999, 2 * P + 2001 });
+  assert_int_equal (run (w, &op), 0);
+  assert_memory_equal (buf, "cc", 2);
+  origin_mem_log_clear (w->disk[0].origin);
+  assert_int_equal (flush (w), EIO);
+  assert_true (durable_is (w, 2 * P + 1999, "cc"));
+  assert_true (durable_is (w, 4 * P, "eee"));
+  inode_dirty_ranges (s.ino, dirty_range, &named);
+  assert_true (named.start <= 2 * P + 2001 && named.end == 5 * P);
+
+  assert_int_equal (inode_set_size (s.ino, 8 * P), 0);
+  /* Nobody has the page that was cut as it was. */
+  assert_int_equal (s.n, 0);
+  assert_int_equal (fault (&s, pages (2, 1), INODE_MAP_WRITE), 0);
+  store (&s, 2 * P + 3000, "tail");
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 2 * P + 2000, "cut"));
+  assert_true (durable_is (w, 2 * P + 3000, "tail"));
+  assert_true (durable_is (w, 4 * P, "off"));
+  unmap (&s, pages (0, 8), true);
+  assert_int_equal (flush (w), 0);
+  assert_int_equal (dirty_bytes (w), 0);
+  free_world (w);
+}
+
+TEST (what_is_clean_behind_a_shorter_end_is_asked_for_anew)
+{
+  struct world *w = new_world (8 * P);
+  struct space s = space_of (w);
+  struct inode_op op;
+
+  map (&s, pages (0, 8), false);
+  inode_op_zero (&op, s.ino, pages (6, 2), INODE_MAY_TRIM);
+  assert_int_equal (run (w, &op), 0);
+  assert_int_equal (flush (w), 0);
+  assert_int_equal (fault (&s, pages (2, 3), INODE_MAP_READ), 0);
+  assert_int_equal (*at (&s, 2 * P + 100), 'c');
+  assert_int_equal (inode_set_size (s.ino, 2 * P + 100), 0);
+  assert_int_equal (*at (&s, 2 * P + 99), 'c');
+  assert_int_equal (*at (&s, 2 * P + 100), 0);
+  assert_int_equal (*at (&s, 3 * P - 1), 0);
+  assert_int_equal (s.n, 1);
+  /* A reader of the cut page does not ask behind the end: the front of an origin that is so short would not let it. */
+  while (s.n)
+    space_drop (&s, addrs (pages (0, 8)));
+  assert_int_equal (inode_invalidate (s.ino, RANGE_ALL), 0);
+  origin_mem_log_clear (w->disk[0].origin);
+  read_is (w, 2 * P, 100, "c");
+  assert_int_equal (origin_mem_log_len (w->disk[0].origin), 1);
+  assert_int_equal (origin_mem_log_at (w->disk[0].origin, 0).len, 100);
+  memset (origin_mem_volatile (w->disk[0].origin) + 2 * P + 100, 'G', 6 * P - 100);
+  assert_int_equal (inode_set_size (s.ino, 8 * P), 0);
+  read_is (w, 2 * P, 100, "c");
+  read_is (w, 2 * P + 100, 6 * P - 100, "G");
+  unmap (&s, pages (0, 8), false);
+  free_world (w);
+}
+
+TEST (an_end_in_front_of_zeros_on_their_way_holds_them_back)
+{
+  struct world *w = new_world (16 * P);
+  struct inode *ino = w->disk[0].ino;
+  struct inode_op op;
+
+  inode_op_zero (&op, ino, pages (2, 8), INODE_MAY_TRIM);
+  assert_int_equal (run (w, &op), 0);
+  assert_int_equal (inode_set_size (ino, 4 * P), 0);
+  assert_int_equal (flush (w), EIO);
+  assert_int_equal (origin_mem_durable (w->disk[0].origin)[5 * P], 'f');
+  assert_int_equal (inode_set_size (ino, 4 * P), 0);
+  assert_int_equal (inode_set_size (ino, 16 * P + 1), EBUSY);
+  assert_int_equal (inode_set_size (ino, 16 * P), 0);
+  assert_int_equal (flush (w), 0);
+  assert_int_equal (origin_mem_durable (w->disk[0].origin)[2 * P], 0);
+  assert_int_equal (origin_mem_durable (w->disk[0].origin)[9 * P], 0);
+  free_world (w);
+}
+
+TEST (a_page_that_is_cut_and_pinned_holds_the_end)
+{
+  struct world *w = new_world (8 * P);
+  struct space s = space_of (w);
+  struct inode_translation t;
+  struct inode_op op;
+  uint8_t buf[2];
+
+  map (&s, pages (0, 8), false);
+  assert_int_equal (fault (&s, pages (1, 1), INODE_MAP_READ), 0);
+  t = s.t[0];
+  inode_inc_ref (s.ino, &t);
+  assert_int_equal (inode_set_size (s.ino, P + 1), 0);
+  origin_tell_resized (w->disk[0].origin, 8 * P);
+  assert_false (inode_settle_size (s.ino));
+  world_turn (w, NULL, false);
+  read_is (w, P, 1, "b");
+  inode_op_read (&op, s.ino, buf, (struct range) { P, P + 2 });
+  assert_int_equal (run (w, &op), EIO);
+  inode_dec_ref (s.ino, &t);
+  world_turn (w, NULL, false);
+  assert_true (inode_settle_size (s.ino));
+  read_is (w, P, P, "b");
+  unmap (&s, pages (0, 8), false);
+  free_world (w);
+}
+
+/* CIN-11, CIN-13, D14 */
+TEST (attributes_are_what_clients_were_told_and_what_was_learned_stays)
+{
+  struct world *w = new_world (8 * P);
+  struct origin *o = w->disk[0].origin;
+  struct inode *ino = w->disk[0].ino;
+  struct inode_attr a;
+  struct inode_op op;
+
+  inode_get_attr (ino, &a);
+  assert_int_equal (a.size, 8 * P);
+  assert_int_equal (a.end, 8 * P);
+  assert_true (a.can_zero && a.can_trim && a.can_fua && a.can_flush && !a.read_only);
+  assert_int_equal (a.dirty, 0);
+  assert_int_equal (a.err, 0);
+
+  /* It says that it can, and refuses. */
+  inode_op_zero (&op, ino, pages (0, 1), INODE_MAY_TRIM);
+  assert_int_equal (run (w, &op), 0);
+  origin_mem_fail (o, ORIGIN_ZERO, EOVERFLOW, 0, 1);
+  assert_int_equal (flush (w), 0);
+  inode_get_attr (ino, &a);
+  assert_false (a.can_zero);
+  assert_int_equal (a.dirty, INODE_ATTR_ZERO);
+
+  origin_tell_resized (o, 4 * P);
+  inode_get_attr (ino, &a);
+  assert_int_equal (a.size, 8 * P);
+  assert_int_equal (a.end, 4 * P);
+  assert_int_equal (a.dirty, INODE_ATTR_ZERO | INODE_ATTR_SIZE);
+  origin_tell_resized (o, 12 * P);
+  inode_get_attr (ino, &a);
+  assert_int_equal (a.end, 8 * P);
+  assert_int_equal (a.dirty, INODE_ATTR_ZERO);
+  free_world (w);
+}
+
+TEST (another_export_is_not_read_or_written_and_what_is_dirty_waits_for_the_right_one)
+{
+  struct world *w = new_world (8 * P);
+  struct origin *o = w->disk[0].origin;
+  struct space s = space_of (w);
+  struct inode_attr a;
+  struct inode_op op;
+  uint8_t buf[4];
+
+  map (&s, pages (0, 8), false);
+  assert_int_equal (write_at (w, 0, 4, 'd'), 0);
+  origin_tell_failed (o, EIO, "read-only");
+  inode_get_attr (s.ino, &a);
+  assert_int_equal (a.err, EIO);
+  /* Hits as well. */
+  inode_op_read (&op, s.ino, buf, (struct range) { 0, 4 });
+  assert_int_equal (run (w, &op), EIO);
+  assert_int_equal (write_at (w, 0, 4, 'e'), EIO);
+  assert_int_equal (flush (w), EIO);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), EIO);
+  assert_int_equal (origin_mem_count (o, ORIGIN_WRITE), 0);
+  origin_tell_failed (o, 0, NULL);
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 0, "dddd"));
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), 0);
+  unmap (&s, pages (0, 8), false);
+  free_world (w);
+}
+
 int
 main (void)
 {
@@ -967,6 +1183,12 @@ main (void)
     cmocka_unit_test (references_are_given_and_taken_by_parts),
     cmocka_unit_test (a_page_has_so_many_translations_and_no_more),
     cmocka_unit_test (an_inode_ends_with_dirty_pages_and_frames_that_are_being_chosen),
+    cmocka_unit_test (what_a_shorter_origin_cuts_off_is_kept_named_and_written_when_it_grows_back),
+    cmocka_unit_test (what_is_clean_behind_a_shorter_end_is_asked_for_anew),
+    cmocka_unit_test (an_end_in_front_of_zeros_on_their_way_holds_them_back),
+    cmocka_unit_test (a_page_that_is_cut_and_pinned_holds_the_end),
+    cmocka_unit_test (attributes_are_what_clients_were_told_and_what_was_learned_stays),
+    cmocka_unit_test (another_export_is_not_read_or_written_and_what_is_dirty_waits_for_the_right_one),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
