@@ -74,14 +74,15 @@ tell (const struct pass *p, struct range piece, const struct dirty_value *old,
   return now ? SEGSET_PUT : SEGSET_DROP;
 }
 
-/* Newer than whatever is under way; what is DIRTY already waits for an older flush. */
+/* Newer than whatever is under way; what is DIRTY already waits for an older flush, and so may what is kept. */
 static void
 make_dirty (struct dirty_value *v, uint32_t seq)
 {
   if (v->state == WB_DIRTY)
     return;
+  if (v->state != WB_WRITING || !v->keep)
+    v->seq = seq;
   v->state = WB_DIRTY;
-  v->seq = seq;
   v->stamp = 0;
   v->carrier = 0;
 }

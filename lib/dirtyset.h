@@ -94,6 +94,7 @@ dirtyset_count (const struct dirtyset *ds)
  *      clean             -> DIRTY (seq), wt as given
  *      DIRTY             stays, with its older seq: a flush still waits for it
  *      WRITING, UNSTABLE -> DIRTY (seq): what is under way is old now
+ *      WRITING and kept  -> DIRTY, with its own seq: stores since the copy are owed to that
  * keep stays where it was.  wt stays only where it was and is given again: bytes that were
  * dirty before a write-through stay dirty when that fails (D1).
  * R is shorter than 4 GiB.

@@ -6,7 +6,7 @@
  *   (2) a DIRTY, WRITING or UNSTABLE byte is valid in the map (sem.L-17)
  *   (3) a byte in zeros is in no map and no dirty set; zero ranges on their way are whole units
  *   (4) a page's frame has a reference for the map and one for each translation, and its owner field names the page
- *   (5) bytes by state, bytes DIRTY by stripe and pending bytes by generation are what a recount gives
+ *   (5) bytes by state, bytes DIRTY by stripe and pending bytes by generation (kept ones also while they travel) are what a recount gives
  *   (6) requests under way do not overlap each other (N-21)
  *   (7) a frame with translations is not sent from, its page is all there; with writable ones all of it is kept, and
  *       nothing else is
@@ -111,10 +111,10 @@ check_dirty (struct inode *ino, struct stripe *st, unsigned s, struct tally *t)
     if (v.keep)
       check_kept (ino, st, seg);
     t->bytes[v.state] += range_len (seg);
-    if (v.state == WB_DIRTY) {
+    if (v.state == WB_DIRTY)
       ndirty += range_len (seg);
+    if (v.state == WB_DIRTY || (v.state == WB_WRITING && v.keep))
       t->pending[gen_index (ino, v.seq)] += range_len (seg);
-    }
     from = seg.end;
   }
   assert (ndirty == st->ndirty);

@@ -15,7 +15,7 @@
  * there.  A byte that is overwritten while DIRTY keeps its older number, because an
  * unfinished flush still needs it (whatever it holds then).  A byte that is overwritten
  * while it travels gets the new number; the request it travels in still counts for the
- * old one.  If that request fails, or its connection is lost before a flush made it
+ * old one.  A kept page that travels counts for the number that was open when it was copied, as well.  If that request fails, or its connection is lost before a flush made it
  * durable, the newer bytes are all there is: every waiting flush is then
  * raised to the open generation (escalate_locked).
  *
@@ -251,20 +251,31 @@ count_state (struct inode *ino, uint64_t *bytes, unsigned state, uint32_t carrie
   }
 }
 
+/* Must v still reach the origin, apart from what travels?  A kept page that travels must: it may have changed since
+ * the copy was made.
+ */
+static bool
+is_owed (const struct dirty_value *v)
+{
+  return v->state == WB_DIRTY || (v->state == WB_WRITING && v->keep);
+}
+
 static void
 dirty_acct (void *arg, struct range piece, const struct dirty_value *old, const struct dirty_value *now)
 {
   struct acct *a = arg;
   int64_t len = (int64_t) range_len (piece);
 
-  /* Kept or not is no change of what is owed; taken out and put in, a generation would seem born anew. */
-  if (old && now && old->state == now->state && old->seq == now->seq && old->carrier == now->carrier)
+  /* No change of what is owed; taken out and put in, a generation would seem born anew. */
+  if (old && now && old->state == now->state && old->seq == now->seq && old->carrier == now->carrier
+      && is_owed (old) == is_owed (now))
     return;
   if (old) {
     count_state (a->ino, a->ino->bytes, old->state, old->carrier, -len);
-    if (old->state == WB_DIRTY) {
-      gen_add_locked (a->ino, old->seq, -len);
+    if (old->state == WB_DIRTY)
       a->st->ndirty -= (uint64_t) len;
+    if (is_owed (old)) {
+      gen_add_locked (a->ino, old->seq, -len);
       if (!now && (!a->any || !seq_le (a->oldest, old->seq))) {
         a->oldest = old->seq;
         a->any = true;
@@ -273,10 +284,10 @@ dirty_acct (void *arg, struct range piece, const struct dirty_value *old, const 
   }
   if (now) {
     count_state (a->ino, a->ino->bytes, now->state, now->carrier, len);
-    if (now->state == WB_DIRTY) {
-      gen_add_locked (a->ino, now->seq, len);
+    if (now->state == WB_DIRTY)
       a->st->ndirty += (uint64_t) len;
-    }
+    if (is_owed (now))
+      gen_add_locked (a->ino, now->seq, len);
   }
 }
 
@@ -370,12 +381,10 @@ dirty_keep (struct inode *ino, struct stripe *st, struct range r)
 static enum dirtyset_verdict
 unkeep (void *arg, struct range piece, struct dirty_value *v)
 {
-  struct acct *a = arg;
-
+  (void) arg;
   (void) piece;
   if (v->keep && v->state == WB_WRITING) {
     v->state = WB_DIRTY;
-    v->seq = a->ino->seq;
     v->stamp = v->carrier = 0;
   }
   v->keep = 0;
@@ -422,6 +431,11 @@ to_writing (void *arg, struct range piece, struct dirty_value *v)
   a->any = true;
   v->state = WB_WRITING;
   v->stamp = a->wb->id;
+  /* What is stored after the copy is made belongs to the generation that is open by then, and a flush may close that before
+   * the answer.
+   */
+  if (v->keep)
+    v->seq = a->ino->seq;
   return DIRTYSET_SET;
 }
 
@@ -451,7 +465,6 @@ wb_answered (void *arg, struct range piece, struct dirty_value *v)
      * all the same: its carrier remembers, and if that is lost, all there is is written again.
      */
     v->state = WB_DIRTY;
-    v->seq = a->ino->seq;
     v->stamp = v->carrier = 0;
     return DIRTYSET_SET;
   }

@@ -616,6 +616,7 @@ ask (struct inode_op *op, uint64_t end)
   struct inode *ino = op->ino;
   struct range window = inode_map_window (op->range, op->optional, INODE_FILL_LIMIT);
   uint64_t pos = op->pos, limit = op->alone || window.end < end ? end : window.end;
+  unsigned had = op->nfills;
 
   if (limit > inode_end (ino))
     limit = inode_end (ino);
@@ -636,8 +637,9 @@ ask (struct inode_op *op, uint64_t end)
     if (gap.start >= end)
       break;
     err = fill_want (ino, gap, op, false, &done);
+    /* What came before and is kept for us may be what is in the way: then it is let go and we wait. */
     if (err)
-      return op->nfills ? 0 : err;
+      return op->nfills > had ? 0 : err;
     pos = done > gap.start ? done : gap.start;
   }
   if (!op->alone && !op->told) {

@@ -18,6 +18,10 @@
  * flush each byte of the durable image must be what it was when the flush was sent, or something newer.  What a
  * write-through, or a zero that must not become a hole, answered is in the origin's image.  Extents that are said to be
  * zero hold zeros.
+ *
+ * With `maps` each export is also mapped, writable, by a space that keeps translations until it is told to let go or
+ * likes to.  A load through one sees what a read would see; a store is a write that takes no time and
+ * that nobody is told of.
  */
 #include <config.h>
 
@@ -30,13 +34,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inode-map.h"
 #include "inode-world.h"
 #include "sim.h"
 
 #define NSLOTS 12
 #define CHUNK 512               /* equal bytes are passed over by so many */
+#define MAX_INSTALLED 64
+#define MAP_AT (UINT64_C (1) << 40)
 
-enum kind { READ, WRITE, FUA, ZERO, TRIM, FLUSH, FAST_NO_HOLE, NKINDS };
+enum kind { READ, WRITE, FUA, ZERO, TRIM, FLUSH, FAST_NO_HOLE, MAP_READ, MAP_WRITE, NKINDS };
 
 /* What a write-like operation does to a range. */
 struct deed {
@@ -46,6 +53,9 @@ struct deed {
 };
 
 struct disk {
+  struct mapping_space space;
+  struct inode_translation installed[MAX_INSTALLED];
+  unsigned ninstalled;
   struct world_disk *d;
   uint8_t *cur, *loose;
   struct deed *deed;
@@ -76,7 +86,7 @@ struct sim {
   uint64_t size;
   struct slot slot[NSLOTS];
   uint64_t next_id;
-  uint64_t done[NKINDS], errors, losses, cancels, extents;
+  uint64_t done[NKINDS], errors, losses, cancels, extents, loads, stores, again;
   bool away;
 };
 
@@ -316,6 +326,30 @@ random_flags (struct sim *s, enum kind kind)
   }
 }
 
+static bool
+is_map (enum kind k)
+{
+  return k == MAP_READ || k == MAP_WRITE;
+}
+
+static unsigned
+map_access (const struct slot *sl)
+{
+  return sl->kind == MAP_WRITE ? INODE_MAP_WRITE : INODE_MAP_READ;
+}
+
+static struct range
+some_pages (struct sim *s)
+{
+  struct range r = random_range (s);
+
+  r.start &= ~(PAGE_SIZE - 1);
+  r.end = (r.end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+  if (range_len (r) > 8 * PAGE_SIZE)
+    r.end = r.start + 8 * PAGE_SIZE;
+  return r;
+}
+
 static void
 init_op (struct slot *sl)
 {
@@ -343,6 +377,10 @@ init_op (struct slot *sl)
   case FLUSH:
     inode_op_sync (&sl->op, ino, RANGE_ALL, sl->flags);
     break;
+  case MAP_READ:
+  case MAP_WRITE:
+    inode_op_map (&sl->op, ino, sl->r, sl->r, map_access (sl));
+    break;
   case NKINDS:
     abort ();
   }
@@ -355,7 +393,7 @@ begin (struct sim *s, struct slot *sl, struct disk *d, enum kind kind, unsigned 
   sl->kind = kind;
   sl->flags = flags;
   sl->disk = d;
-  sl->r = kind == FLUSH ? (struct range) { 0, s->size } : random_range (s);
+  sl->r = kind == FLUSH ? (struct range) { 0, s->size } : is_map (kind) ? some_pages (s) : random_range (s);
   if (is_write (kind) && writes_in (s, d, sl->r))
     return false;
   sl->busy = sl->woken = true;
@@ -367,7 +405,8 @@ begin (struct sim *s, struct slot *sl, struct disk *d, enum kind kind, unsigned 
   sl->op.wake_arg = sl;
   if (is_write (kind))
     begin_write (s, sl);
-  begin_look (s, sl);
+  if (!is_map (kind))
+    begin_look (s, sl);
   return true;
 }
 
@@ -388,6 +427,8 @@ start (struct sim *s)
   if (!sl)
     return;
   kind = weights[below (s, PC_ARRAY_SIZE (weights))];
+  if (s->o.maps && one_in (s, 3))
+    kind = one_in (s, 2) ? MAP_READ : MAP_WRITE;
   begin (s, sl, random_disk (s), kind, random_flags (s, kind));
 }
 
@@ -505,6 +546,143 @@ forget_slot (struct slot *sl)
   sl->busy = false;
 }
 
+/*----------------------------------------------------------------------*/
+/* The address spaces. */
+
+static void
+uninstall (struct disk *d, unsigned i)
+{
+  struct inode_translation t = d->installed[i];
+
+  d->installed[i] = d->installed[--d->ninstalled];
+  inode_dec_ref (d->d->ino, &t);
+}
+
+/* More than it was told to, sometimes: a whole translation goes. */
+static void
+let_go (struct mapping_space *ms, struct range addrs, unsigned flags)
+{
+  struct disk *d = container_of (ms, struct disk, space);
+  struct range offs = { addrs.start - MAP_AT, addrs.end - MAP_AT };
+  unsigned i = 0;
+
+  (void) flags;
+  while (i < d->ninstalled)
+    if (range_overlaps (d->installed[i].range, offs))
+      uninstall (d, i);
+    else
+      i++;
+}
+
+static void
+unmap_all (struct disk *d)
+{
+  while (d->ninstalled)
+    uninstall (d, 0);
+}
+
+/* The second step of a fault; what it gives of a prefix is kept as well. */
+static void
+translate (struct sim *s, struct disk *d, const struct inode_op *op, struct range r, unsigned access)
+{
+  struct inode_translation ts[4];
+  unsigned n, i;
+  int err = inode_translate (d->d->ino, op, r, r, access, ts, PC_ARRAY_SIZE (ts), &n);
+
+  if (!inode_translation_holds (r, r, access, ts, n, err))
+    violation (s, "not a translation", r.start, 0, n, (unsigned) err);
+  if (err == EAGAIN)
+    s->again++;
+  else if (err && err != EOVERFLOW)
+    violation (s, "a translation failed", r.start, 0, (unsigned) err, 0);
+  for (i = 0; i < n; i++) {
+    if (d->ninstalled == MAX_INSTALLED)
+      uninstall (d, (unsigned) below (s, MAX_INSTALLED));
+    d->installed[d->ninstalled++] = ts[i];
+  }
+}
+
+static void
+finish_map (struct sim *s, struct slot *sl)
+{
+  int err = sl->op.err;
+
+  trace (s, "mapped op %" PRIu64 " err %d\n", sl->id, err);
+  s->done[sl->kind]++;
+  if (err && !may_fail (s, err))
+    violation (s, "an error nobody made", sl->r.start, sl->id, (unsigned) err, 0);
+  if (!err)
+    translate (s, sl->disk, &sl->op, sl->r, map_access (sl));
+  inode_op_map_end (&sl->op);
+  forget_slot (sl);
+}
+
+static void
+load (struct sim *s, struct disk *d, const uint8_t *at, struct range r)
+{
+  uint64_t off;
+
+  s->loads++;
+  for (off = r.start; off < r.end; off++) {
+    uint8_t got = at[off - r.start];
+
+    if (got == d->cur[off] && !d->loose[off])
+      continue;
+    if (!d->loose[off] && !writes_in (s, d, (struct range) { off, off + 1 }))
+      violation (s, "a load of a wrong byte", off, 0, got, d->cur[off]);
+    if (!was_ever (d, off, got))
+      violation (s, "a load of a byte that was never there", off, 0, got, d->cur[off]);
+  }
+}
+
+static void
+store (struct sim *s, struct disk *d, uint8_t *at, struct range r)
+{
+  struct slot now = { .kind = WRITE, .disk = d, .r = r, .id = ++s->next_id, .buf = at };
+
+  if (writes_in (s, d, r))
+    return;
+  s->stores++;
+  trace (s, "store %" PRIu64 " disk %u " RANGE_FMT "\n", now.id, (unsigned) (d - s->disk), RANGE_ARG (r));
+  begin_write (s, &now);
+  fill (at, now.id, r);
+  end_write (s, &now, 0);
+}
+
+static void
+use_mapping (struct sim *s)
+{
+  struct disk *d = random_disk (s);
+  const struct inode_translation *t;
+  struct range r;
+  uint64_t len;
+  uint8_t *at;
+  unsigned i;
+
+  if (one_in (s, 8))
+    translate (s, d, NULL, some_pages (s), one_in (s, 2) ? INODE_MAP_READ : INODE_MAP_WRITE);
+  if (d->ninstalled == 0)
+    return;
+  i = (unsigned) below (s, d->ninstalled);
+  if (one_in (s, 12)) {
+    uninstall (d, i);
+    return;
+  }
+  t = &d->installed[i];
+  r = range_intersect (t->range, (struct range) { 0, s->size });
+  r.start += below (s, range_len (r));
+  len = 1 + below (s, 300);
+  if (r.end - r.start > len)
+    r.end = r.start + len;
+  at = memfile_addr (s->w.mf, t->frame) + (r.start - t->range.start);
+  if ((t->perms & INODE_MAP_WRITE) && one_in (s, 2))
+    store (s, d, at, r);
+  else
+    load (s, d, at, r);
+}
+
+/*----------------------------------------------------------------------*/
+
 static void
 finish (struct sim *s, struct slot *sl)
 {
@@ -543,7 +721,11 @@ step_ops (struct sim *s)
     if (!sl->woken && !(sl->op.wake_at_ns && sl->op.wake_at_ns <= clock_now (&s->w.clock.base)))
       continue;
     sl->woken = false;
-    if (inode_op_run (&sl->op))
+    if (!inode_op_run (&sl->op))
+      return true;
+    if (is_map (sl->kind))
+      finish_map (s, sl);
+    else
       finish (s, sl);
     return true;
   }
@@ -718,6 +900,10 @@ seldom (struct sim *s)
 static void
 step (struct sim *s)
 {
+  if (s->o.maps && one_in (s, 4)) {
+    use_mapping (s);
+    return;
+  }
   switch (below (s, 12)) {
   case 0: case 1:
     start (s);
@@ -841,6 +1027,12 @@ check_all (struct sim *s)
     inode_check (s->disk[i].d->ino);
 }
 
+static struct range
+whole_mapping (struct sim *s)
+{
+  return (struct range) { MAP_AT, MAP_AT + ((s->size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)) };
+}
+
 static void
 build (struct sim *s)
 {
@@ -863,7 +1055,20 @@ build (struct sim *s)
     origin_mem_close_all (d->d->origin);
     d->cur = calloc (1, s->size);
     d->loose = calloc (1, s->size);
+    d->space.invalidate = let_go;
+    if (o->maps)
+      assert_int_equal (inode_add_mapping (d->d->ino, &d->space, whole_mapping (s), 0, true), 0);
   }
+}
+
+static void
+unmap_disk (struct sim *s, struct disk *d)
+{
+  unmap_all (d);
+  assert_int_equal (inode_mapped_frames (d->d->ino), 0);
+  assert_int_equal (inode_remove_mapping (d->d->ino, &d->space, whole_mapping (s), 0, true), 0);
+  /* What was kept for want of memory. */
+  inode_unkeep (d->d->ino, inode_seq_now (d->d->ino));
 }
 
 static void
@@ -919,13 +1124,19 @@ sim_run (const struct sim_options *o)
       drain (s, &s->disk[i]);
     else
       final_flush (s, &s->disk[i]);
+    if (o->maps) {
+      unmap_disk (s, &s->disk[i]);
+      final_flush (s, &s->disk[i]);
+    }
     check_end (s, &s->disk[i]);
   }
   check_all (s);
   if (o->report)
     fprintf (stderr, "sim: seed %" PRIu64 ": %" PRIu64 " reads %" PRIu64 " writes %" PRIu64 " fua %" PRIu64
              " zeros %" PRIu64 " trims %" PRIu64 " flushes %" PRIu64 " extents, %" PRIu64 " errors, %" PRIu64
-             " losses, %" PRIu64 " cancels\n", o->seed, s->done[READ], s->done[WRITE], s->done[FUA], s->done[ZERO],
-             s->done[TRIM], s->done[FLUSH], s->extents, s->errors, s->losses, s->cancels);
+             " losses, %" PRIu64 " cancels, %" PRIu64 " faults, %" PRIu64 " to be tried again, %" PRIu64 " loads %" PRIu64
+             " stores\n", o->seed, s->done[READ], s->done[WRITE], s->done[FUA], s->done[ZERO],
+             s->done[TRIM], s->done[FLUSH], s->extents, s->errors, s->losses, s->cancels,
+             s->done[MAP_READ] + s->done[MAP_WRITE], s->again, s->loads, s->stores);
   tear_down (s);
 }

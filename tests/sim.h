@@ -23,6 +23,7 @@ struct sim_options {
   unsigned steps, check_every;
   bool no_flush, fua, zero, trim;       /* what the origin can do */
   bool errors, losses, aways, cancels, nomem;   /* what goes wrong */
+  bool maps;                    /* an address space loads and stores, too */
   bool drain;                   /* the end is a drain and not a flush */
   bool big_ops, trace, report;
   const uint8_t *tape;          /* decides in place of the seed; the run ends with it */

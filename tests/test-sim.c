@@ -231,6 +231,53 @@ nor_with_readahead (void **state)
   run (o, 6);
 }
 
+/* Loads and stores through mappings, among everything else. */
+static void
+nor_with_mappings (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.maps = true;
+  run (o, 6);
+  o.losses = o.errors = o.cancels = true;
+  run (o, 6);
+}
+
+static void
+nor_with_mappings_over_blocks_of_16k_in_a_tiny_cache (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.maps = o.losses = o.errors = true;
+  o.size = 1 << 20 | 256 << 10;
+  o.block_min = 16384;
+  o.nframes = 40;
+  run (o, 6);
+}
+
+static void
+nor_with_mappings_when_memory_is_refused (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.maps = o.losses = o.nomem = true;
+  run (o, 4);
+}
+
+static void
+nor_with_mappings_in_writethrough (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.maps = o.losses = o.errors = true;
+  o.mode = INODE_WRITETHROUGH;
+  run (o, 6);
+}
+
 int
 main (void)
 {
@@ -252,6 +299,10 @@ main (void)
     cmocka_unit_test (nor_over_an_origin_without_flush),
     cmocka_unit_test (nor_over_an_origin_without_zero_trim_or_fua),
     cmocka_unit_test (nor_with_readahead),
+    cmocka_unit_test (nor_with_mappings),
+    cmocka_unit_test (nor_with_mappings_over_blocks_of_16k_in_a_tiny_cache),
+    cmocka_unit_test (nor_with_mappings_when_memory_is_refused),
+    cmocka_unit_test (nor_with_mappings_in_writethrough),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
