@@ -56,15 +56,24 @@ put_inode (void *arg, struct inode *ino)
   lock_drop (&pc->table);
 }
 
+static bool drop_oldest_locked (struct pagecache *, unsigned keep);
+
 static bool
 hook_reclaim (void *arg, unsigned want)
 {
   struct pagecache *pc = arg;
   unsigned dirty = 0;
+  bool gone;
 
   if (reclaim_frames (&pc->env, &pc->reclaim_hooks, want, &dirty) > 0)
     return true;
-  return false;
+  /* Exports that nobody uses may hold what there is of memory: then no page comes free whoever waits. */
+  if (evloop_inside (pc->loop) || memfile_in_use (pc->mf) > 0)
+    return false;
+  lock_take (&pc->table);
+  gone = drop_oldest_locked (pc, 0);
+  lock_drop (&pc->table);
+  return gone;
 }
 
 static void
