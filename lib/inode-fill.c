@@ -423,16 +423,21 @@ plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, s
   return PLAN_ASK;
 }
 
-/* Whole units, inside the export, not in the way of another fill. */
+/* Whole units, inside the export (empty: none of it is any more), not in the way of another fill. */
 static bool
 align_run (struct inode *ino, struct stripe *st, struct range *run)
 {
   struct range in = *run;
+  uint64_t end = inode_end (ino);
 
   run->start &= ~(ino->unit - 1);
   run->end = (run->end + ino->unit - 1) & ~(ino->unit - 1);
-  if (run->end > inode_end (ino))
-    run->end = inode_end (ino);
+  if (run->end > end)
+    run->end = end;
+  if (run->end <= run->start) {
+    run->end = run->start;      /* it moved just now */
+    return true;
+  }
   if (range_len (*run) > ino->data_max && ino->unit > PAGE_SIZE)
     run->end = run->start + (ino->data_max & ~(ino->unit - 1));
   return range_equal (in, *run) || ino->unit == PAGE_SIZE || !fill_in_way (st, *run);
@@ -592,6 +597,8 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
   enum plan what;
   int err;
 
+  if (r.start >= inode_end (ino))
+    return EIO;                 /* the origin became shorter under op's hands (D14) */
   /* Look without hurry: nothing is held while frames are found. */
   rwlock_take (&st->lock);
   what = plan (ino, st, r, &run, &in_way);
@@ -612,6 +619,8 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
     *end = run.end;
     return 0;
   }
+  if (range_is_empty (run))
+    return EIO;
 
   err = fill_equip (ino, pages_of (run), &f);
   if (err)

@@ -34,7 +34,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inode-attr.h"
 #include "inode-map.h"
+#include "inode-priv.h"
 #include "inode-world.h"
 #include "sim.h"
 
@@ -86,7 +88,7 @@ struct sim {
   uint64_t size;
   struct slot slot[NSLOTS];
   uint64_t next_id;
-  uint64_t done[NKINDS], errors, losses, cancels, extents, loads, stores, again;
+  uint64_t done[NKINDS], errors, losses, cancels, extents, loads, stores, again, resizes;
   bool away;
 };
 
@@ -533,7 +535,7 @@ may_fail (struct sim *s, int err)
     return s->o.nomem || s->o.spare;
   if (err == EIO && s->o.nomem)
     return true;
-  return s->o.errors || s->o.losses || s->o.aways;
+  return s->o.errors || s->o.losses || s->o.aways || s->o.resizes;
 }
 
 static void
@@ -593,7 +595,7 @@ translate (struct sim *s, struct disk *d, const struct inode_op *op, struct rang
     violation (s, "not a translation", r.start, 0, n, (unsigned) err);
   if (err == EAGAIN)
     s->again++;
-  else if (err && err != EOVERFLOW)
+  else if (err && err != EOVERFLOW && !(s->o.resizes && err == ENXIO))
     violation (s, "a translation failed", r.start, 0, (unsigned) err, 0);
   for (i = 0; i < n; i++) {
     if (d->ninstalled == MAX_INSTALLED)
@@ -669,7 +671,10 @@ use_mapping (struct sim *s)
     return;
   }
   t = &d->installed[i];
-  r = range_intersect (t->range, (struct range) { 0, s->size });
+  /* What a store leaves behind a shorter end is nobody's. */
+  r = range_intersect (t->range, (struct range) { 0, inode_end (d->d->ino) });
+  if (range_is_empty (r))
+    return;
   r.start += below (s, range_len (r));
   len = 1 + below (s, 300);
   if (r.end - r.start > len)
@@ -691,7 +696,7 @@ finish (struct sim *s, struct slot *sl)
   trace (s, "done op %" PRIu64 " err %d\n", sl->id, err);
   s->done[sl->kind]++;
   if (sl->kind == FAST_NO_HOLE) {
-    if (err != ENOTSUP)
+    if (err != ENOTSUP && !(s->o.resizes && err == EIO))
       violation (s, "fast and no hole must be refused", sl->r.start, sl->id, (unsigned) err, ENOTSUP);
   }
   else if (err) {
@@ -875,8 +880,25 @@ learn_holes (struct sim *s)
 }
 
 static void
+resize (struct sim *s, struct disk *d, uint64_t end)
+{
+  trace (s, "disk %u ends at %" PRIu64 "\n", (unsigned) (d - s->disk), end);
+  origin_tell_resized (d->d->origin, end);
+  s->resizes++;
+}
+
+static void
 seldom (struct sim *s)
 {
+  if (s->o.resizes && one_in (s, 12)) {
+    struct disk *d = random_disk (s);
+
+    uint64_t end = 1 + below (s, s->size);
+
+    /* Whole blocks, as a server's size is. */
+    resize (s, d, one_in (s, 2) ? s->size : s->o.block_min + ((end - 1) & ~(uint64_t) (s->o.block_min - 1)));
+    return;
+  }
   if (s->o.losses && one_in (s, 40))
     lose (s);
   else if (s->o.aways && one_in (s, s->away ? 20 : 60)) {
@@ -1055,6 +1077,8 @@ build (struct sim *s)
     origin_mem_close_all (d->d->origin);
     d->cur = calloc (1, s->size);
     d->loose = calloc (1, s->size);
+    if (o->seq0)
+      d->d->ino->seq = d->d->ino->gen[0].lo = d->d->ino->gen[0].hi = o->seq0;
     d->space.invalidate = let_go;
     if (o->maps)
       assert_int_equal (inode_add_mapping (d->d->ino, &d->space, whole_mapping (s), 0, true), 0);
@@ -1118,6 +1142,11 @@ sim_run (const struct sim_options *o)
     if (o->check_every && step_no % o->check_every == 0)
       check_all (s);
   }
+  for (i = 0; i < s->w.ndisks; i++) {
+    resize (s, &s->disk[i], s->size);
+    while (!inode_settle_size (s->disk[i].d->ino))
+      ;
+  }
   settle (s);
   for (i = 0; i < s->w.ndisks; i++) {
     if (o->drain)
@@ -1135,8 +1164,9 @@ sim_run (const struct sim_options *o)
     fprintf (stderr, "sim: seed %" PRIu64 ": %" PRIu64 " reads %" PRIu64 " writes %" PRIu64 " fua %" PRIu64
              " zeros %" PRIu64 " trims %" PRIu64 " flushes %" PRIu64 " extents, %" PRIu64 " errors, %" PRIu64
              " losses, %" PRIu64 " cancels, %" PRIu64 " faults, %" PRIu64 " to be tried again, %" PRIu64 " loads %" PRIu64
-             " stores\n", o->seed, s->done[READ], s->done[WRITE], s->done[FUA], s->done[ZERO],
+             " stores, %" PRIu64 " sizes\n", o->seed, s->done[READ], s->done[WRITE], s->done[FUA], s->done[ZERO],
              s->done[TRIM], s->done[FLUSH], s->extents, s->errors, s->losses, s->cancels,
-             s->done[MAP_READ] + s->done[MAP_WRITE], s->again, s->loads, s->stores);
+             s->done[MAP_READ] + s->done[MAP_WRITE], s->again, s->loads, s->stores,
+             s->resizes);
   tear_down (s);
 }

@@ -24,6 +24,8 @@ struct sim_options {
   bool no_flush, fua, zero, trim;       /* what the origin can do */
   bool errors, losses, aways, cancels, nomem;   /* what goes wrong */
   bool maps;                    /* an address space loads and stores, too */
+  bool resizes;                 /* the origin becomes shorter, and what it was again */
+  uint32_t seq0;                /* the first generation; 0: 1 */
   bool drain;                   /* the end is a drain and not a flush */
   bool big_ops, trace, report;
   const uint8_t *tape;          /* decides in place of the seed; the run ends with it */

@@ -692,6 +692,23 @@ TEST (zeros_and_trims_can_be_mapped)
   free_world (w);
 }
 
+TEST (a_mapped_page_stays_where_the_origin_turns_out_to_hold_nothing)
+{
+  struct world *w = new_world (64 * P);
+  struct space s = space_of (w);
+
+  memset (origin_mem_volatile (w->disk[0].origin), 0, 64 * P);
+  map (&s, pages (0, 64), true);
+  assert_int_equal (fault (&s, pages (8, 1), INODE_MAP_READ), 0);
+  inode_ask_holes (s.ino, 0);
+  inode_check (s.ino);
+  assert_int_equal (write_at (w, 8 * P, P, 'x'), 0);
+  assert_int_equal (*at (&s, 8 * P), 'x');
+  read_is (w, 9 * P, P, "\0");
+  unmap (&s, pages (0, 64), true);
+  free_world (w);
+}
+
 TEST (a_page_that_is_there_in_part_is_completed)
 {
   struct world *w = new_world (4 * P);
@@ -1100,6 +1117,50 @@ TEST (an_end_in_front_of_zeros_on_their_way_holds_them_back)
   free_world (w);
 }
 
+/* sem.T-5, sem.T-12 */
+TEST (the_end_moves_while_requests_are_under_way)
+{
+  struct world *w = new_world (8 * P);
+  struct origin *o = w->disk[0].origin;
+  struct inode *ino = w->disk[0].ino;
+  struct inode_op rd, sync;
+  uint8_t *buf = malloc (8 * P);
+
+  /* A read of pages on both sides: what came for those behind the end is nobody's. */
+  origin_mem_close_door (o, ORIGIN_READ);
+  inode_op_read (&rd, ino, buf, pages (2, 5));
+  assert_false (turn (w, &rd));
+  origin_tell_resized (o, 4 * P);
+  origin_mem_open_door (o, ORIGIN_READ);
+  assert_int_equal (run (w, &rd), EIO);
+  read_is (w, 2 * P, P, "c");
+  inode_check (ino);
+  origin_tell_resized (o, 8 * P);
+  memset (origin_mem_volatile (o) + 4 * P, 'N', 4 * P);
+  read_is (w, 4 * P, 4 * P, "N");
+
+  /* A write on its way to where the origin ended meanwhile. */
+  assert_int_equal (write_at (w, 6 * P, P, 'w'), 0);
+  assert_int_equal (write_at (w, P, P, 'v'), 0);
+  origin_mem_close_door (o, ORIGIN_WRITE);
+  inode_op_sync (&sync, ino, RANGE_ALL, 0);
+  assert_false (turn (w, &sync));
+  origin_tell_resized (o, 5 * P);
+  inode_check (ino);
+  while (origin_mem_held (o, ORIGIN_WRITE) > 1)
+    assert_int_equal (origin_mem_release_nth (o, 0, 0), 0);
+  assert_int_equal (origin_mem_release_nth (o, 0, EIO), 0);
+  origin_mem_open_door (o, ORIGIN_WRITE);
+  assert_int_equal (run (w, &sync), EIO);
+  origin_tell_resized (o, 8 * P);
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, P, "vvvv"));
+  assert_true (durable_is (w, 6 * P, "wwww"));
+  assert_int_equal (dirty_bytes (w), 0);
+  free (buf);
+  free_world (w);
+}
+
 TEST (a_page_that_is_cut_and_pinned_holds_the_end)
 {
   struct world *w = new_world (8 * P);
@@ -1210,6 +1271,7 @@ main (void)
     cmocka_unit_test (an_error_beside_the_fault_is_not_the_faults),
     cmocka_unit_test (behind_the_end_of_the_last_page_are_zeros_and_then_nothing),
     cmocka_unit_test (zeros_and_trims_can_be_mapped),
+    cmocka_unit_test (a_mapped_page_stays_where_the_origin_turns_out_to_hold_nothing),
     cmocka_unit_test (a_page_that_is_there_in_part_is_completed),
     cmocka_unit_test (unmapping_waits_for_no_origin),
     cmocka_unit_test (a_mapped_page_is_taken_back_before_it_is_evicted),
@@ -1225,6 +1287,7 @@ main (void)
     cmocka_unit_test (what_a_shorter_origin_cuts_off_is_kept_named_and_written_when_it_grows_back),
     cmocka_unit_test (what_is_clean_behind_a_shorter_end_is_asked_for_anew),
     cmocka_unit_test (an_end_in_front_of_zeros_on_their_way_holds_them_back),
+    cmocka_unit_test (the_end_moves_while_requests_are_under_way),
     cmocka_unit_test (a_page_that_is_cut_and_pinned_holds_the_end),
     cmocka_unit_test (attributes_are_what_clients_were_told_and_what_was_learned_stays),
     cmocka_unit_test (another_export_is_not_read_or_written_and_what_is_dirty_waits_for_the_right_one),

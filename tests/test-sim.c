@@ -278,6 +278,34 @@ nor_with_mappings_in_writethrough (void **state)
   run (o, 6);
 }
 
+static void
+nor_over_an_origin_that_shrinks_and_grows_back (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.resizes = true;
+  run (o, 6);
+  o.maps = o.losses = o.errors = true;
+  run (o, 6);
+  o.block_min = 16384;
+  o.size = 1 << 20 | 256 << 10;
+  run (o, 4);
+}
+
+/* The numbers of generations go from 2^32 - 9 over the wrap. */
+static void
+nor_where_generations_wrap (void **state)
+{
+  struct sim_options o = plain;
+
+  (void) state;
+  o.seq0 = UINT32_MAX - 8;
+  run (o, 4);
+  o.maps = o.losses = o.errors = true;
+  run (o, 4);
+}
+
 int
 main (void)
 {
@@ -303,6 +331,8 @@ main (void)
     cmocka_unit_test (nor_with_mappings_over_blocks_of_16k_in_a_tiny_cache),
     cmocka_unit_test (nor_with_mappings_when_memory_is_refused),
     cmocka_unit_test (nor_with_mappings_in_writethrough),
+    cmocka_unit_test (nor_over_an_origin_that_shrinks_and_grows_back),
+    cmocka_unit_test (nor_where_generations_wrap),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
