@@ -267,10 +267,11 @@ enum pick { PICKED, NOTHING };
 
 /* Take what can be sent of the DIRTY segment seg.  The stripe is held exclusively. */
 static enum pick
-take_run (struct inode *ino, struct stripe *st, struct range seg, bool keep, const struct wb_ask *ask, struct wb *wb)
+take_run (struct inode *ino, struct stripe *st, struct range seg, const struct dirty_value *v, const struct wb_ask *ask,
+          struct wb *wb)
 {
   struct inode_env *env = ino->env;
-  struct range r = data_run (ino, st, seg, keep, ask), gap;
+  struct range r = data_run (ino, st, seg, v->keep, ask), gap;
   unsigned i;
 
   wb->bounce = NULL;
@@ -295,7 +296,10 @@ take_run (struct inode *ino, struct stripe *st, struct range seg, bool keep, con
     wb->bounce = bounce;
     wb->rmw = rmw;
   }
-  if (!wb->rmw)
+  /* It takes nothing before its read is answered; who waits for v must hear if it fails. */
+  if (wb->rmw)
+    wb->seq = v->seq;
+  else
     dirty_writing_locked (ino, st, wb);
   lock_drop (&ino->sync);
   /* Pages of the origin's large block that are clean may be evicted as soon as the lock is dropped, and their
@@ -340,7 +344,7 @@ pick_data (struct inode *ino, struct stripe *st, const struct wb_ask *ask, struc
            && dirtyset_next (&st->dirty, from, WB_BIT (WB_DIRTY), ask->seq, &seg, &v)
            && seg.start < ask->limit.end) {
       if (!v.keep || ask->kept)
-        ret = take_run (ino, st, seg, v.keep, ask, wb);
+        ret = take_run (ino, st, seg, &v, ask, wb);
       from = seg.end;
     }
   }

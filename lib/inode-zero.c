@@ -195,6 +195,35 @@ finish (struct inode_op *op, int err)
   return true;
 }
 
+/* Whole units from op->pos on, as many as one look settles.  What is mapped is written into the frames where they are,
+ * whatever is asked for: a mapping and a client see one thing (CIN-28).  0, ENOMEM; EAGAIN: no frames.
+ */
+static int
+zero_some_units (struct inode_op *op, uint64_t end)
+{
+  for (;;) {
+    struct range rest = { op->pos, end }, part = stripe_part (rest), mapped;
+    int err = 0;
+
+    if (range_len (rest) >= BULK_MIN) {
+      err = body_bulk (op, rest, &op->pos);
+      if (op->pos > rest.start)
+        return 0;
+    }
+    if (!err)
+      err = body_part (op, &part, &mapped);
+    if (err == EAGAIN)
+      continue;
+    if (err == EBUSY) {
+      part.end = mapped.end;
+      err = write_edge (op, mapped.start, mapped.end);
+    }
+    if (!err)
+      op->pos = part.end;
+    return err;
+  }
+}
+
 bool
 zero_run (struct inode_op *op)
 {
@@ -236,31 +265,13 @@ zero_run (struct inode_op *op)
   }
   if (op->stage == STAGE_BODY) {
     while (op->pos < units.end) {
-      struct range rest = { op->pos, units.end }, part = stripe_part (rest), mapped;
-
-      if (range_len (rest) >= BULK_MIN) {
-        err = body_bulk (op, rest, &op->pos);
-        if (err == EAGAIN || op->pos > rest.start)
-          continue;
-      }
-      else
-        err = 0;
-      if (!err)
-        err = body_part (op, &part, &mapped);
-      if (err == EAGAIN)
-        continue;
-      if (err == EBUSY) {
-        /* Written into the frames where they are, whatever is asked for: a mapping and a client see one thing (CIN-28). */
-        part.end = mapped.end;
-        err = write_edge (op, mapped.start, mapped.end);
-      }
+      err = zero_some_units (op, units.end);
       if (err && op_may_wait (op, err)) {
         op_park_memory (op);
         return false;
       }
       if (err)
         return finish (op, err == EAGAIN ? EIO : err);
-      op->pos = part.end;
     }
     if (op->kind == OP_ZERO) {
       op->stage = STAGE_TAIL;
