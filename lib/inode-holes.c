@@ -167,6 +167,9 @@ free_part (struct hole_ask *a, struct stripe *st, struct range r)
     was = r;
     if (!range_is_empty (r) && dirtyset_next (&st->dirty, r.start, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &dv))
       cut (ino, &r, seg);
+    /* What is mapped stays where it is. */
+    if (!range_is_empty (r) && map_first (ino, st, r, &seg))
+      cut (ino, &r, seg);
     rwlock_take_shared (&ino->zlock);
     if (!range_is_empty (r) && zeroset_next (&ino->zeros, r.start, WB_ANY, WB_SEQ_ANY, &seg, &zv))
       cut (ino, &r, seg);

@@ -570,14 +570,7 @@ make_ready (struct inode_op *op, enum readiness what)
   int err = 0;
 
   if (what == ZEROS) {
-    struct zero_value v;
-    struct range z;
-
-    /* A known hole may be any pages; what is on its way is whole units. */
-    rwlock_take_shared (&ino->zlock);
-    if (zeroset_find (&ino->zeros, op->pos, &z, &v) && v.state != WB_CLEAN)
-      u = (struct range) { op->pos & ~(ino->unit - 1), (op->pos & ~(ino->unit - 1)) + ino->unit };
-    rwlock_drop (&ino->zlock);
+    u = (struct range) { op->pos & ~(ino->unit - 1), (op->pos & ~(ino->unit - 1)) + ino->unit };
     if (u.end > ino->size)
       u.end = ino->size;
   }
