@@ -608,9 +608,13 @@ ask (struct inode_op *op, uint64_t end)
 {
   struct inode *ino = op->ino;
   struct range window = inode_map_window (op->range, op->optional, INODE_FILL_LIMIT);
-  uint64_t pos = op->pos, limit = op->alone || window.end < end ? end : window.end;
+  uint64_t pos = op->pos, limit;
   unsigned had = op->nfills;
 
+  /* What failed beside us (is_his_error). */
+  if (atomic_load (&op->not_his))
+    op->alone = true;
+  limit = op->alone || window.end < end ? end : window.end;
   if (limit > inode_end (ino))
     limit = inode_end (ino);
   while (pos < limit && op->nfills < INODE_OP_FILLS) {
