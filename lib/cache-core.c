@@ -578,7 +578,7 @@ make_inode (struct export *ex)
 
     lock_take (&pc->table);
     if (!drop_oldest_locked (pc, 0)) {
-      hope = memfile_in_use (pc->mf) > 0 || atomic_load (&pc->env.dirty_total) > 0;
+      hope = atomic_load (&pc->budget.by_class[BUDGET_FRAMES]) > 0 || atomic_load (&pc->env.dirty_total) > 0;
       lock_drop (&pc->table);
       if (!hope)
         break;

@@ -14,14 +14,16 @@ static void *
 run (void *arg)
 {
   struct populate *p = arg;
+  uint32_t ready;
 
   for (;;) {
     while (sem_wait (&p->work) == -1)
       ;
     if (atomic_load (&p->stop))
       return NULL;
-    while (!atomic_load (&p->stop) && memfile_ready (p->mf) < p->ahead)
-      if (memfile_populate (p->mf, STEP) == 0) {
+    /* Not a step more than is wanted: a small cache would be all frames, and an inode finds no room in it. */
+    while (!atomic_load (&p->stop) && (ready = memfile_ready (p->mf)) < p->ahead)
+      if (memfile_populate (p->mf, p->ahead - ready < STEP ? p->ahead - ready : STEP) == 0) {
         atomic_store (&p->done, true);
         return NULL;
       }

@@ -75,6 +75,19 @@ TEST (memory_is_kept_ahead_of_what_is_taken)
   tear_down (&b);
 }
 
+/* All of a cache of 1 MiB was frames for a moment, and an export that was opened just then found no memory. */
+TEST (no_frame_more_than_was_asked_for)
+{
+  struct bed b;
+
+  set_up (&b, 100);
+  populate_note (&b.p, 0);
+  wait_ready (&b, 100);
+  populate_stop (&b.p);
+  assert_int_equal (memfile_ready (b.mf), 100);
+  tear_down (&b);
+}
+
 TEST (when_all_was_used_once_there_is_nothing_left_to_do)
 {
   static uint32_t frames[FRAMES];
@@ -107,6 +120,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (nothing_is_populated_before_somebody_begins),
     cmocka_unit_test (memory_is_kept_ahead_of_what_is_taken),
+    cmocka_unit_test (no_frame_more_than_was_asked_for),
     cmocka_unit_test (when_all_was_used_once_there_is_nothing_left_to_do),
     cmocka_unit_test (what_was_never_started_can_be_stopped),
   };
