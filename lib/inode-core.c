@@ -615,7 +615,7 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
   op->counted = r.start;
   list_node_init (&op->node);
   op->on = NULL;
-  op->parked = false;
+  op->parked = op->begun = false;
   op->nfills = 0;
   op->waits = 0;
   op->fill_err = 0;
@@ -660,8 +660,9 @@ static bool
 op_refused (struct inode_op *op)
 {
   struct inode *ino = op->ino;
-  bool fresh = op->stage == 0 && op->pos == op->range.start && !op->nfills && !op->on && !op->syncing;
+  bool fresh = !op->begun;
 
+  op->begun = true;
   if (fresh && atomic_load (&ino->failed_err)) {
     op->err = atomic_load (&ino->failed_err);
     return true;

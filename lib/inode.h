@@ -182,6 +182,7 @@ struct inode_op {
   unsigned min_frames, mem_seen;
   unsigned max_frames;          /* write: no more a turn, for tree nodes want memory too; 0: any */
   uint64_t starved_at_ns, starved_pos;  /* ENOMEM since then, without coming further than there; 0: not */
+  bool begun;                   /* has run once */
   bool missed, joined, told, asked_holes, alone;
   unsigned nmissed;             /* read: pages of it that were not there */
   unsigned used_ahead;          /* read: pages that were fetched ahead, and are read for the first time */

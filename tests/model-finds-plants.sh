@@ -34,9 +34,13 @@ find_plant () {
   shift
   : > "$cache_log"
   "$nbdx" --seed "$seed" "$@" "$target" > "$tmp/nbdx.out" || status=$?
+  # A server that ends by its own checks leaves nbdx with a wrong answer, or with none to send to.
+  if grep -m 1 'Assertion' "$cache_log"; then
+    [ "$status" -ne 0 ] || fail "nbdx ended with $status"
+    return
+  fi
   [ "$status" -eq 1 ] || { cat "$tmp/nbdx.out"; fail "nbdx ended with $status"; }
   grep -m 1 '^WRONG BYTES' "$tmp/nbdx.out" ||
-    grep -m 1 'Assertion' "$cache_log" ||
     { cat "$tmp/nbdx.out"; fail "nbdx names no wrong bytes"; }
   grep '^nbdx: WRONG' "$tmp/nbdx.out"
 }
