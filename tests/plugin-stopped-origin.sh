@@ -38,6 +38,20 @@ stop_origin () {
   wait_until 10 all_stopped || fail "the origin does not stop"
 }
 
+# It goes on; nbdkit 1.32 may die of answers to a connection that was given up
+# meanwhile (connections.c: raw_send_socket): then another takes its place.
+origin_died () {
+  ! grep -qs '^State:[[:space:]]*[^Z[:space:]]' "/proc/$origin_pid/status"
+}
+go_on () {
+  kill_nbdkit origin CONT
+  [ $# -eq 0 ] || origin "$@" || :
+  if wait_until 1 origin_died; then
+    kill_origin
+    restart_origin
+  fi
+}
+
 # A stop that is shorter than the patience: nobody notices.
 stop_origin
 client "r = aio_read(h, 4096, 8 * MIB)
@@ -75,7 +89,7 @@ assert not r.finished, r.error
 print('%d hits, the slowest %.1f ms' % (n, worst * 1000))
 assert worst < 0.5 * $pc_slowness, worst"
   if [ $end = CONT ]; then
-    kill_nbdkit origin CONT
+    go_on
   else
     kill_origin
     restart_origin
@@ -100,8 +114,7 @@ client "h.pwrite(pattern(5, 4096), 3 * MIB)
 t = time.monotonic()
 while time.monotonic() - t < 1.5 * $timeout:
     w.pread(4096, 8192)"
-kill_nbdkit origin CONT
-origin open write
+go_on open write
 client "assert f.wait() is None
 h.flush()
 assert durable(4096, 3 * MIB) == pattern(5, 4096)
