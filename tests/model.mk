@@ -61,19 +61,7 @@ check_LTLIBRARIES += %D%/nbdkit-planted-plugin.la
 %C%_nbdkit_planted_plugin_la_SOURCES = \
 	$(PLUGIN_SOURCES) \
 	%D%/plant.c \
-	lib/inode-check.c \
-	lib/inode-core.c \
-	lib/inode-evict.c \
-	lib/inode-extents.c \
-	lib/inode-fill.c \
-	lib/inode-ledger.c \
-	lib/inode-read.c \
-	lib/inode-sync.c \
-	lib/inode-wb.c \
-	lib/inode-write.c \
-	lib/inode-zero.c \
-	lib/reclaim.c \
-	lib/writeback.c \
+	$(PLANTED_SOURCES) \
 	$(NULL)
 %C%_nbdkit_planted_plugin_la_CPPFLAGS = $(PLUGIN_CPPFLAGS) -DPC_PLANT
 %C%_nbdkit_planted_plugin_la_LDFLAGS = $(PLUGIN_LDFLAGS) -rpath /nowhere
