@@ -38,6 +38,10 @@
 #include "pagecache.h"
 #include "reply.h"
 
+#ifdef PC_COVERAGE
+extern void __gcov_dump (void);        /* of the compiler's library */
+#endif
+
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 static struct {
@@ -238,6 +242,9 @@ on_unload (void)
    */
   if (plugin.failed) {
     fflush (NULL);
+#ifdef PC_COVERAGE
+    __gcov_dump ();             /* or what ran in this process would not count */
+#endif
     _exit (EXIT_FAILURE);
   }
 }
