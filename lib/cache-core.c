@@ -112,7 +112,7 @@ take_dirty (struct pagecache *pc, struct export **out, unsigned max, uint64_t *c
   lock_take (&pc->table);
   for (pass = 0; pass < 2 && count < max; pass++)
     list_for_each (n, &pc->exports) {
-      struct export *ex = list_entry (n, struct export, node);
+      struct export *ex = container_of (n, struct export, node);
 
       if (pass == 0 && ex->had_turn)
         continue;
@@ -146,7 +146,7 @@ turn (struct pagecache *pc)
 
     lock_take (&pc->table);
     list_for_each (node, &pc->exports)
-      atomic_store (&list_entry (node, struct export, node)->dirty, true);
+      atomic_store (&container_of (node, struct export, node)->dirty, true);
     lock_drop (&pc->table);
   }
   n = take_dirty (pc, ex, 64, &closed);
@@ -439,7 +439,7 @@ pagecache_free (struct pagecache *pc)
   lock_take (&pc->table);
   assert (pc->nfiles == 0);
   while ((n = list_first (&pc->exports)) != NULL)
-    destroy_export (list_entry (n, struct export, node));
+    destroy_export (container_of (n, struct export, node));
   lock_drop (&pc->table);
   if (pc->loop) {
     evloop_call (pc->loop, release_timer, pc);
@@ -470,7 +470,7 @@ find_locked (struct pagecache *pc, const char *name)
   struct list_node *n;
 
   list_for_each (n, &pc->exports) {
-    struct export *ex = list_entry (n, struct export, node);
+    struct export *ex = container_of (n, struct export, node);
 
     if (strcmp (ex->name, name) == 0 || (ex->canonical && strcmp (ex->canonical, name) == 0))
       return ex;
@@ -490,7 +490,7 @@ drop_oldest_locked (struct pagecache *pc, unsigned keep)
   unsigned unused = 0;
 
   list_for_each (n, &pc->exports) {
-    struct export *ex = list_entry (n, struct export, node);
+    struct export *ex = container_of (n, struct export, node);
 
     if (ex->state != EXPORT_READY || ex->files || ex->refs)
       continue;
@@ -708,7 +708,7 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
     struct list_node *n;
 
     list_for_each (n, &pc->exports) {
-      struct export *o = list_entry (n, struct export, node);
+      struct export *o = container_of (n, struct export, node);
 
       if (o != ex && o->state == EXPORT_READY
           && (strcmp (o->name, ex->canonical) == 0

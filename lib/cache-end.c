@@ -75,10 +75,10 @@ pagecache_drain (struct pagecache *pc, uint64_t *lost_bytes)
   atomic_store (&pc->env.mode, INODE_WRITETHROUGH);
   lock_take (&pc->table);
   list_for_each (n, &pc->exports)
-    atomic_store (&list_entry (n, struct export, node)->dirty, true);
+    atomic_store (&container_of (n, struct export, node)->dirty, true);
   evloop_post (pc->loop, &pc->work);
   list_for_each (n, &pc->exports) {
-    struct export *ex = list_entry (n, struct export, node);
+    struct export *ex = container_of (n, struct export, node);
     int e;
 
     if (ex->state != EXPORT_READY)
@@ -119,7 +119,7 @@ pagecache_stats (struct pagecache *pc, void (*fn) (void *, const char *), void *
     return 0;
   lock_take (&pc->table);
   list_for_each (n, &pc->exports) {
-    struct export *ex = list_entry (n, struct export, node);
+    struct export *ex = container_of (n, struct export, node);
     struct origin_stats os = { 0 };
     struct inode_stats *s;
     struct inode_dirty d;

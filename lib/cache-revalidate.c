@@ -187,7 +187,7 @@ look_at_all_locked (struct pagecache *pc)
   struct list_node *n;
 
   list_for_each (n, &pc->exports) {
-    struct export *ex = list_entry (n, struct export, node);
+    struct export *ex = container_of (n, struct export, node);
 
     if (ex->state != EXPORT_READY || ex->files == 0 || ex->looking || !may_look (ex))
       continue;

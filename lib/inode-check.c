@@ -148,11 +148,11 @@ check_requests (struct inode *ino, struct tally *t)
   struct list_node *n, *m;
 
   list_for_each (n, &ino->wbs) {
-    struct wb *wb = list_entry (n, struct wb, node);
+    struct wb *wb = container_of (n, struct wb, node);
 
     t->pending[gen_index (ino, wb->seq)] += wb->counted;
     for (m = list_next (&ino->wbs, n); m; m = list_next (&ino->wbs, m))
-      assert (!range_overlaps (wb->range, list_entry (m, struct wb, node)->range));
+      assert (!range_overlaps (wb->range, container_of (m, struct wb, node)->range));
   }
 }
 

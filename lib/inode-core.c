@@ -208,7 +208,7 @@ inode_env_wake_memory (struct inode_env *env)
     return;
   lock_take (&env->mem_lock);
   while ((n = list_pop_front (&env->mem_waiters)) != NULL) {
-    struct inode_op *op = list_entry (n, struct inode_op, node);
+    struct inode_op *op = container_of (n, struct inode_op, node);
 
     op->on = NULL;
     atomic_fetch_sub (&env->nmem_waiters, 1);
@@ -243,7 +243,7 @@ op_may_wait (struct inode_op *op, int err)
     return true;
   now = clock_now (op->ino->env->clock);
   if (op->starved_at_ns == 0 || op->starved_pos != op->pos) {
-    op->starved_at_ns = now ? now : 1;
+    op->starved_at_ns = now;    /* no clock says 0 */
     op->starved_pos = op->pos;
   }
   return now - op->starved_at_ns < STARVED_NS;
@@ -408,8 +408,8 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   ino->size = info->size;
   ino->end = ino->end_told = info->size;
   ino->unit = info->block_min > PAGE_SIZE ? info->block_min : PAGE_SIZE;
-  ino->block_min = info->block_min ? info->block_min : 1;
-  ino->data_max = info->block_max && info->block_max < STRIPE_LEN ? info->block_max & ~(PAGE_SIZE - 1) : STRIPE_LEN;
+  ino->block_min = info->block_min;
+  ino->data_max = info->block_max < STRIPE_LEN ? info->block_max & ~(PAGE_SIZE - 1) : STRIPE_LEN;
   assert (ino->data_max > 0);           /* open_export refuses less than a page */
   ino->can_flush = info->can_flush;
   ino->can_fua = info->can_fua;
@@ -597,7 +597,6 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
 {
   assert (range_is_well_formed (r));
   op->wake = NULL;
-  op->nowait = false;
   op->err = 0;
   op->wake_at_ns = 0;
   op->kind = kind;

@@ -116,19 +116,10 @@ tell_policy (struct inode *ino, struct victims *v)
 
   lock_take (&env->evict_lock);
   for (unsigned i = 0; i < v->n; i++)
-    switch (v->verdict[i]) {
-    case INODE_EVICTED:
+    if (v->verdict[i] == INODE_EVICTED)
       wasted += evict_gone (env->evict, v->frames[i], evict_key (ino->id, v->pgnos[i]));
-      break;
-    case INODE_EVICT_BUSY:
-      evict_unpick (env->evict, v->frames[i], EVICT_BUSY);
-      break;
-    case INODE_EVICT_DIRTY:
-      evict_unpick (env->evict, v->frames[i], EVICT_DIRTY);
-      break;
-    case INODE_EVICT_MOVED:
-      break;
-    }
+    else if (v->verdict[i] != INODE_EVICT_MOVED)
+      evict_unpick (env->evict, v->frames[i], v->verdict[i] == INODE_EVICT_DIRTY ? EVICT_DIRTY : EVICT_BUSY);
   lock_drop (&env->evict_lock);
   return wasted;
 }
@@ -216,21 +207,16 @@ invalidate_stripe (struct inode *ino, struct stripe *st, struct range r)
 
   rwlock_take (&st->lock);
   fill_kill (st, r);
-  while (rangeset_next (&st->map, r, &piece, &frame)) {
+  while (r.start < r.end && rangeset_next (&st->map, r, &piece, &frame)) {
     struct range page = { page_of (piece.start), page_of (piece.start) + PAGE_SIZE };
 
     r.start = page.end;
-    if (dirtyset_overlaps (&st->dirty, page, WB_NOT_CLEAN)) {
-      if (r.start >= r.end)
-        break;
+    if (dirtyset_overlaps (&st->dirty, page, WB_NOT_CLEAN))
       continue;
-    }
     if (rangeset_remove_inserts (&st->map, page)
         && (err = segnodes_reserve (&st->nodes, rangeset_need (&st->map, 1))) != 0)
       break;
     map_remove (ino, st, page);
-    if (r.start >= r.end)
-      break;
   }
   rwlock_drop (&st->lock);
   return err;
@@ -273,7 +259,8 @@ inode_is_empty (struct inode *ino)
     struct stripe *st = &ino->stripe[i];
 
     rwlock_take_shared (&st->lock);
-    empty = rangeset_is_empty (&st->map) && dirtyset_is_empty (&st->dirty) && list_is_empty (&st->fills);
+    /* What is dirty has its page in the map. */
+    empty = rangeset_is_empty (&st->map) && list_is_empty (&st->fills);
     rwlock_drop (&st->lock);
   }
   if (empty) {

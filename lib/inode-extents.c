@@ -35,7 +35,7 @@ struct exts {
 static void
 ext_add (struct exts *e, uint64_t start, uint64_t end, unsigned type)
 {
-  if (e->full || start >= end)
+  if (e->full)
     return;
   if (e->n && e->v[e->n - 1].end == start && e->v[e->n - 1].type == type) {
     e->v[e->n - 1].end = end;
@@ -130,10 +130,8 @@ ask_origin (struct inode *ino, struct range r, bool one, struct exts *under)
 
   if (q.req.off & mask)
     q.req.flags = 0;            /* one extent may end before r begins */
-  q.req.len += q.req.off & mask;
   q.req.off &= ~mask;
-  if (((q.req.off + q.req.len) & mask) && q.req.off + q.req.len < ino->size)
-    q.req.len = ((q.req.off + q.req.len + mask) & ~mask) - q.req.off;
+  q.req.len = ((r.end + mask) & ~mask) - q.req.off;     /* a size is whole blocks */
   list_node_init (&q.req.node);
   if (ino->origin->info.can_extents && q.req.len <= UINT32_MAX)
     err = origin_do (ino->origin, &q.req);

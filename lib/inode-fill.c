@@ -39,7 +39,7 @@ fill_overlapping (struct stripe *st, struct range r)
   struct list_node *n;
 
   list_for_each (n, &st->fills) {
-    struct fill *f = list_entry (n, struct fill, node);
+    struct fill *f = container_of (n, struct fill, node);
 
     if (range_overlaps (f->range, r))
       return f;
@@ -59,7 +59,7 @@ fill_kill (struct stripe *st, struct range r)
   struct list_node *n;
 
   list_for_each (n, &st->fills) {
-    struct fill *f = list_entry (n, struct fill, node);
+    struct fill *f = container_of (n, struct fill, node);
     struct range in = range_intersect (f->range, r);
     uint64_t off;
 
@@ -149,40 +149,36 @@ fill_release (struct inode_op *op)
 /*----------------------------------------------------------------------*/
 /* The answer. */
 
-/* Take into the map what page i of the fill brings.  keep: somebody waits, so the frame gets a reference that
- * lasts until he has copied.  Frames that are not used stay in f->frames to be freed.
+/* Page i is partly there: written since the fill was sent, or before.  Only what is absent comes from the origin; its own
+ * frame stays in f->frames, to be freed.
  */
 static void
-commit_page (struct fill *f, struct stripe *st, unsigned i, bool keep)
+commit_rest (struct fill *f, struct stripe *st, unsigned i)
 {
   struct inode *ino = f->ino;
   struct inode_env *env = ino->env;
   uint64_t pgoff = f->range.start + ((uint64_t) i << PAGE_SHIFT);
   struct range page = { pgoff, pgoff + PAGE_SIZE }, gap;
-  uint32_t ours = f->frames[i], frame;
-  uint8_t *from = memfile_addr (env->mf, ours);
+  uint8_t *from = memfile_addr (env->mf, f->frames[i]);
+  bool there;
+  uint32_t frame;
 
   if (page.end > f->range.end)
     page.end = f->range.end;
-  if (!rangeset_page_frame (&st->map, pgoff, &frame)) {
-    atomic_store (&memfile_frame (env->mf, ours)->owner, frame_owner (ino->id, pgoff >> PAGE_SHIFT));
-    rangeset_add (&st->map, page, ours);
-    if (keep)
-      memfile_get (env->mf, ours);
-    else
-      f->frames[i] = FRAME_NONE;
-    return;
-  }
+  there = rangeset_page_frame (&st->map, pgoff, &frame);
+  assert (there);
+  (void) there;
   if (PLANTED (PLANT_FILL_OVER_WRITE))
     memcpy (memfile_addr (env->mf, frame), from, range_len (page));
-  /* Partly there: written since, or before.  Only what is absent comes from the origin. */
   while (rangeset_next_gap (&st->map, page, &gap)) {
     memcpy (memfile_addr (env->mf, frame) + (gap.start - pgoff), from + (gap.start - pgoff), range_len (gap));
     rangeset_add (&st->map, gap, frame);
   }
 }
 
-/* A run of pages of which nothing is there goes in as one segment. */
+/* A run of pages of which nothing is there goes in as one segment.  keep: somebody waits, so each frame gets a reference
+ * that lasts until he has copied.
+ */
 static unsigned
 commit_run (struct fill *f, struct stripe *st, unsigned i, bool keep, uint32_t *fresh, unsigned *nfresh)
 {
@@ -230,7 +226,7 @@ fill_commit (struct fill *f, struct stripe *st, uint32_t *fresh, unsigned *nfres
     }
     n = commit_run (f, st, i, keep, fresh, nfresh);
     if (n == 0) {
-      commit_page (f, st, i, keep);
+      commit_rest (f, st, i);
       n = 1;
     }
     i += n;
@@ -279,7 +275,7 @@ fill_tell (struct fill *f, int err)
   struct list_node *n;
 
   list_for_each (n, &f->waiters) {
-    struct inode_op_fill *w = list_entry (n, struct inode_op_fill, node);
+    struct inode_op_fill *w = container_of (n, struct inode_op_fill, node);
     struct inode_op *op = w->op;
 
     if (err && is_his_error (f, op, err))
@@ -405,7 +401,7 @@ plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, s
   struct list_node *n;
 
   list_for_each (n, &st->fills) {
-    struct fill *f = list_entry (n, struct fill, node);
+    struct fill *f = container_of (n, struct fill, node);
 
     /* Also where the page is dead in it: what it brings is of no use, but only after it may one ask again. */
     if (range_contains (f->range, r.start) && !rangeset_page_valid (&st->map, off, inode_end (ino))) {
@@ -423,21 +419,16 @@ plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, s
   return PLAN_ASK;
 }
 
-/* Whole units, inside the export (empty: none of it is any more), not in the way of another fill. */
+/* Whole units, not beyond end, which lies behind run->start; not in the way of another fill. */
 static bool
-align_run (struct inode *ino, struct stripe *st, struct range *run)
+align_run (struct inode *ino, struct stripe *st, uint64_t end, struct range *run)
 {
   struct range in = *run;
-  uint64_t end = inode_end (ino);
 
   run->start &= ~(ino->unit - 1);
   run->end = (run->end + ino->unit - 1) & ~(ino->unit - 1);
   if (run->end > end)
     run->end = end;
-  if (run->end <= run->start) {
-    run->end = run->start;      /* it moved just now */
-    return true;
-  }
   if (range_len (*run) > ino->data_max && ino->unit > PAGE_SIZE)
     run->end = run->start + (ino->data_max & ~(ino->unit - 1));
   return range_equal (in, *run) || ino->unit == PAGE_SIZE || !fill_in_way (st, *run);
@@ -593,11 +584,12 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
   struct inode_env *env = ino->env;
   struct stripe *st = inode_stripe (ino, r.start);
   struct range run, planned;
+  uint64_t origin_end = inode_end (ino);
   struct fill *f, *in_way = NULL;
   enum plan what;
   int err;
 
-  if (r.start >= inode_end (ino))
+  if (r.start >= origin_end)
     return EIO;                 /* the origin became shorter under op's hands (D14) */
   /* Look without hurry: nothing is held while frames are found. */
   rwlock_take (&st->lock);
@@ -606,7 +598,7 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
     fill_join (in_way, op);
     op->joined = true;
   }
-  if (what == PLAN_ASK && !align_run (ino, st, &run)) {
+  if (what == PLAN_ASK && !align_run (ino, st, origin_end, &run)) {
     /* Units larger than a page: a neighbour is under way and brings part of ours. */
     what = PLAN_JOIN;
     in_way = fill_overlapping (st, run);
@@ -619,8 +611,6 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
     *end = run.end;
     return 0;
   }
-  if (range_is_empty (run))
-    return EIO;
 
   err = fill_equip (ino, pages_of (run), &f);
   if (err)
@@ -633,8 +623,9 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
   planned = run;
   what = plan (ino, st, r, &run, &in_way);
   if (what == PLAN_ASK)
-    align_run (ino, st, &run);
-  if (what == PLAN_ASK && run.start == planned.start && run.end >= planned.end && !fill_in_way (st, planned)) {
+    align_run (ino, st, origin_end, &run);
+  if (what == PLAN_ASK && run.start == planned.start && run.end >= planned.end && !fill_in_way (st, planned)
+      && inode_end (ino) == origin_end) {
     f->range = planned;
     list_push_back (&st->fills, &f->node);
     if (op)

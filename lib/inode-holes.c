@@ -179,7 +179,7 @@ free_part (struct hole_ask *a, struct stripe *st, struct range r)
       for (i = 0; i < a->ntouched; i++)
         cut (ino, &r, a->touched[i]);
       list_for_each (n, &ino->wbs)
-        cut (ino, &r, list_entry (n, struct wb, node)->range);
+        cut (ino, &r, container_of (n, struct wb, node)->range);
     }
     if (a->dead)
       r.start = r.end;
@@ -298,7 +298,7 @@ wake_waiters_locked (struct inode *ino)
   struct list_node *n;
 
   while ((n = list_pop_front (&ino->holes.waiters)) != NULL) {
-    struct inode_op *op = list_entry (n, struct inode_op, node);
+    struct inode_op *op = container_of (n, struct inode_op, node);
 
     op->on = NULL;
     op->wake (op);

@@ -96,7 +96,8 @@ gen_close_locked (struct inode *ino)
 
     b->lo = a->lo;
     b->pending += a->pending;
-    b->born_ns = a->pending ? a->born_ns : b->born_ns;
+    assert (a->pending);        /* else it would have been forgotten */
+    b->born_ns = a->born_ns;
     ino->gen_first = (ino->gen_first + 1) % NGENS;
     ino->ngens--;
   }
@@ -107,21 +108,13 @@ gen_close_locked (struct inode *ino)
   return ino->seq - 1;
 }
 
-/* Is anything of generations up to s still to reach the origin? */
+/* Is anything of generations up to s still to reach the origin?  The oldest has something, or it is the open one. */
 bool
 gen_pending_locked (struct inode *ino, uint32_t s)
 {
-  unsigned i;
+  const struct gen *g = &ino->gen[ino->gen_first];
 
-  for (i = 0; i < ino->ngens; i++) {
-    struct gen *g = &ino->gen[(ino->gen_first + i) % NGENS];
-
-    if (!seq_le (g->lo, s))
-      break;
-    if (g->pending)
-      return true;
-  }
-  return false;
+  return g->pending > 0 && seq_le (g->lo, s);
 }
 
 /* Every flush that waits must now wait for all there is. */
@@ -133,10 +126,9 @@ escalate_locked (struct inode *ino)
 
   ino->escalations++;
   list_for_each (n, &ino->tokens) {
-    struct inode_op *op = list_entry (n, struct inode_op, node);
+    struct inode_op *op = container_of (n, struct inode_op, node);
 
-    if (seq_le (op->s, s))
-      op->s = s;
+    op->s = s;                  /* no flush waits for more than what is closed by now */
     op->need = UINT64_MAX;      /* not decided: see sync_step */
     op->want_flush = true;      /* its FUA request may be what failed; somebody else's carries the bytes next */
   }
@@ -178,7 +170,7 @@ dirty_waiters_wake_locked (struct inode *ino)
   struct list_node *n;
 
   while ((n = list_pop_front (&ino->dirty_waiters)) != NULL) {
-    struct inode_op *op = list_entry (n, struct inode_op, node);
+    struct inode_op *op = container_of (n, struct inode_op, node);
 
     op->on = NULL;
     atomic_fetch_sub (&ino->env->nblocked, 1);
@@ -351,12 +343,11 @@ dirty_mark (struct inode *ino, struct stripe *st, struct range r, uint32_t oldes
 
   lock_take (&ino->sync);
   seq = ino->seq;
-  if (oldest && seq_le (oldest, seq))
+  if (oldest)
     seq = oldest;
   ino->writes_seen += range_len (r);
-  if (PLANTED (PLANT_EDGE_LOST) && r.start > 0 && range_len (r) > 1
-      && dirtyset_overlaps (&st->dirty, (struct range) { r.start - 1, r.start }, WB_BIT (WB_DIRTY)))
-    r.start++;
+  if (PLANTED (PLANT_EDGE_LOST) && r.start > 0 && range_len (r) > 1)
+    r.start += dirtyset_overlaps (&st->dirty, (struct range) { r.start - 1, r.start }, WB_BIT (WB_DIRTY));
   dirtyset_mark (&st->dirty, r, seq, ino->env->mode == INODE_WRITETHROUGH, dirty_acct, &a);
   settle_locked (ino, st);
   lock_drop (&ino->sync);
@@ -552,7 +543,7 @@ zero_mark (struct inode *ino, struct range r, enum zero_kind kind, bool may_trim
   /* What is replaced may be owed to a flush that waits: the new range inherits that. */
   zeroset_drop (&ino->zeros, r, zero_acct, &a);
   v.seq = ino->seq;
-  if (a.any && seq_le (a.oldest, v.seq))
+  if (a.any)
     v.seq = a.oldest;
   if (oldest && seq_le (oldest, v.seq))
     v.seq = oldest;

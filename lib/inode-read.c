@@ -253,10 +253,6 @@ read_run (struct inode_op *op)
     }
     if (op->pos == op->range.end)
       return read_done (op, 0);
-    if (op->nowait) {
-      op->err = EAGAIN;
-      return true;
-    }
 
     /* What this op's last fills brought has been copied, up to a page that went another way. */
     fill_release (op);

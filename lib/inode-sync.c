@@ -96,7 +96,7 @@ range_travels_locked (struct inode *ino, struct range r, uint32_t s)
   struct list_node *n;
 
   list_for_each (n, &ino->wbs) {
-    struct wb *wb = list_entry (n, struct wb, node);
+    struct wb *wb = container_of (n, struct wb, node);
 
     if (range_overlaps (wb->range, r) && seq_le (wb->seq, s))
       return true;
@@ -232,7 +232,7 @@ tokens_wake_locked (struct inode *ino)
   struct list_node *n;
 
   list_for_each (n, &ino->tokens) {
-    struct inode_op *op = list_entry (n, struct inode_op, node);
+    struct inode_op *op = container_of (n, struct inode_op, node);
 
     if (op->sync_err || !range_equal (op->sync, RANGE_ALL) || !gen_pending_locked (ino, op->s))
       op->wake (op);
@@ -245,7 +245,7 @@ tokens_fail_locked (struct inode *ino, struct wb *wb, int err)
   struct list_node *n;
 
   list_for_each (n, &ino->tokens) {
-    struct inode_op *op = list_entry (n, struct inode_op, node);
+    struct inode_op *op = container_of (n, struct inode_op, node);
 
     if (range_overlaps (wb->range, op->sync) && seq_le (wb->seq, op->s) && seq_le (op->serial, wb->serial))
       op->sync_err = err;
@@ -278,7 +278,7 @@ flush_done (struct origin_req *req, int err)
     if (err && err != ENOTCONN) {
       STAT_ADD (ino, writeback_errors, 1);
       list_for_each (n, &ino->tokens) {
-        struct inode_op *op = list_entry (n, struct inode_op, node);
+        struct inode_op *op = container_of (n, struct inode_op, node);
 
         if (!op->accepted_only)
           op->sync_err = err == ETIMEDOUT || err == ECANCELED ? EIO : err;
@@ -443,12 +443,11 @@ inode_pump (struct inode *ino)
 
   lock_take (&ino->sync);
   list_for_each (n, &ino->tokens) {
-    struct inode_op *op = list_entry (n, struct inode_op, node);
+    struct inode_op *op = container_of (n, struct inode_op, node);
 
     if (op->sync_err || !range_equal (op->sync, RANGE_ALL) || !gen_pending_locked (ino, op->s))
       continue;
-    if (!any || seq_le (ask.seq, op->s))
-      ask.seq = op->s;
+    ask.seq = op->s;            /* in the order in which they came: the last is the newest */
     any = true;
   }
   ask.max = ino->nwbs < depth ? depth - ino->nwbs : 0;

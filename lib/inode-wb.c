@@ -77,7 +77,7 @@ overlaps_locked (struct inode *ino, struct range r)
   if (PLANTED (PLANT_OLD_AFTER_NEW))
     return false;
   list_for_each (n, &ino->wbs)
-    if (range_overlaps (list_entry (n, struct wb, node)->range, r))
+    if (range_overlaps (container_of (n, struct wb, node)->range, r))
       return true;
   return false;
 }
@@ -142,13 +142,10 @@ data_run (struct inode *ino, struct stripe *st, struct range seg, bool keep, con
     if (r.end <= next.start || r.end > r.start + ino->data_max || ask->limit.end < next.end)
       break;
   }
-  if (r.end > stripe_part (r).end)
-    r.end = stripe_part (r).end;
   if (r.end > r.start + ino->data_max)
     r.end = r.start + ino->data_max;
   r.end = (r.end + mask) & ~mask;
-  if (r.end > ino->size)
-    r.end = ino->size;
+  assert (r.end <= stripe_part (r).end && r.end <= ino->size);  /* each is whole blocks, and no segment crosses a MiB */
   return before_end (ino, r, mask);
 }
 
@@ -162,8 +159,10 @@ data_source (struct inode *ino, struct stripe *st, struct wb *wb, struct range *
   struct range seg;
   uint64_t mask = (uint64_t) ino->block_min - 1, most = bounce_size (env->bounce) & ~mask, run_end;
 
-  if (!rangeset_find (&st->map, r->start, &seg, &wb->frame))
-    return false;
+  bool there = rangeset_find (&st->map, r->start, &seg, &wb->frame);
+
+  assert (there);               /* all of r is, or it would be read first */
+  (void) there;
   if (map_first (ino, st, *r, &seg)) {
     if (range_len (*r) > most)
       r->end = r->start + most;
@@ -230,11 +229,10 @@ is_zeros (const uint8_t *p, uint64_t len)
  * a buffer of the flush path's, so that no frame is needed (CON-6).  Of a run only its first part that fits.
  */
 static bool
-rmw_source (struct inode *ino, struct range seg, struct wb *wb, struct range *r)
+rmw_source (struct inode *ino, struct wb *wb, struct range *r)
 {
   uint64_t mask = (uint64_t) ino->block_min - 1, most = bounce_size (ino->env->bounce) & ~mask;
 
-  (void) seg;
   if (r->end - r->start > most)
     r->end = r->start + most;
   wb->bounce = bounce_take (ino->env->bounce, true);
@@ -276,7 +274,7 @@ take_run (struct inode *ino, struct stripe *st, struct range seg, const struct d
 
   wb->bounce = NULL;
   wb->rmw = rangeset_next_gap (&st->map, r, &gap);
-  if (wb->rmw ? !rmw_source (ino, seg, wb, &r) : !data_source (ino, st, wb, &r))
+  if (wb->rmw ? !rmw_source (ino, wb, &r) : !data_source (ino, st, wb, &r))
     return NOTHING;
   if (!wb->bounce && ino->can_zero)
     cut_at_zeros (ino, wb, &r);

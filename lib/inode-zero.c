@@ -148,7 +148,7 @@ first_held (struct inode *ino, struct range r)
     if (rangeset_next (&st->map, (struct range) { r.start, first }, &piece, &frame))
       first = piece.start;
     list_for_each (n, &st->fills) {
-      struct fill *f = list_entry (n, struct fill, node);
+      struct fill *f = container_of (n, struct fill, node);
 
       if (f->range.start < first && f->range.end > r.start)
         first = f->range.start > r.start ? f->range.start : r.start;

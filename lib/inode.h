@@ -163,7 +163,6 @@ struct inode_op {
   /* The caller's, before the first run. */
   void (*wake) (struct inode_op *);
   void *wake_arg;
-  bool nowait;                  /* read: fill nothing, EAGAIN at the first gap */
 
   /* For the driver. */
   int err;

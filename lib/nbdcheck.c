@@ -36,7 +36,7 @@ check_conn_locked (const struct nbdconn *c)
   list_check (&c->under_way);
   list_for_each (node, &c->under_way) {
     n++;
-    back += list_entry (node, struct origin_req, node)->prio != ORIGIN_PRIO_DEMAND;
+    back += container_of (node, struct origin_req, node)->prio != ORIGIN_PRIO_DEMAND;
   }
   assert (n == c->nflight && back == c->nback);
   assert (n <= NBDPOOL_MAX_FLIGHT && back <= NBDPOOL_MAX_BACK);
@@ -63,7 +63,7 @@ nbdpool_check_locked (struct nbdpool *p)
     n += p->meta->nflight;
   }
   list_for_each (node, &p->dying) {
-    struct nbdconn *c = list_entry (node, struct nbdconn, node);
+    struct nbdconn *c = container_of (node, struct nbdconn, node);
 
     check_conn_locked (c);
     assert (c->state >= CONN_DYING);

@@ -55,7 +55,7 @@ nbdpool_answer_all (struct list *answers)
   struct list_node *node;
 
   while ((node = list_pop_front (answers)) != NULL) {
-    struct origin_req *req = list_entry (node, struct origin_req, node);
+    struct origin_req *req = container_of (node, struct origin_req, node);
 
     nbdwire_forget (req);
     req->done (req, req->err);
@@ -120,7 +120,7 @@ nbdpool_find_locked (struct nbdpool *p, uint32_t carrier)
     if (p->conn[i]->carrier == carrier)
       return p->conn[i];
   list_for_each (node, &p->dying) {
-    struct nbdconn *c = list_entry (node, struct nbdconn, node);
+    struct nbdconn *c = container_of (node, struct nbdconn, node);
 
     if (c->carrier == carrier)
       return c;
@@ -153,7 +153,7 @@ pop_sleeper_locked (struct nbdconn *c)
   struct list_node *node;
 
   while ((node = list_pop_front (&c->followers)) != NULL) {
-    struct nbdfollower *f = list_entry (node, struct nbdfollower, node);
+    struct nbdfollower *f = container_of (node, struct nbdfollower, node);
 
     if (!waiter_is_woken (f->waiter))
       return f;
@@ -506,7 +506,7 @@ tell_extents (struct nbdpool *p, struct round *r)
   bool more = false;
 
   while ((node = list_pop_front (&r->tells)) != NULL) {
-    struct origin_req *req = list_entry (node, struct origin_req, node);
+    struct origin_req *req = container_of (node, struct origin_req, node);
 
     if (req->reply == NULL || ++req->tries > MAX_STATUS_TRIES)
       nbdpool_tell_all_data (req);
@@ -633,7 +633,7 @@ take_pinned_locked (struct nbdconn *c, struct list *gone)
 
   while ((node = list_pop_front (&c->pinned)) != NULL) {
     c->pool->outstanding--;
-    nbdpool_add_answer (gone, list_entry (node, struct origin_req, node), ENOTCONN);
+    nbdpool_add_answer (gone, container_of (node, struct origin_req, node), ENOTCONN);
   }
 }
 
@@ -671,7 +671,7 @@ nbdpool_release (struct nbdconn *c)
   lock_take (&p->lock);
   list_remove (&c->node);
   while ((node = list_pop_front (&c->unanswered)) != NULL)
-    nbdpool_add_answer (&gone, list_entry (node, struct origin_req, node),
+    nbdpool_add_answer (&gone, container_of (node, struct origin_req, node),
                         p->closing ? ECANCELED : ENOTCONN);
   lock_drop (&p->lock);
   nbdpool_answer_all (&gone);

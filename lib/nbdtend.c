@@ -80,7 +80,7 @@ nbdtend_refuse_queued (struct nbdpool *p)
     struct list *queue = i < ORIGIN_NR_PRIO ? &p->queue[i] : &p->status_queue;
 
     list_for_each_safe (node, next, queue) {
-      struct origin_req *req = list_entry (node, struct origin_req, node);
+      struct origin_req *req = container_of (node, struct origin_req, node);
       int err = nbdpool_admission_locked (p, req);
 
       if (err == 0)
@@ -314,7 +314,7 @@ is_overdue_locked (struct nbdconn *c, uint64_t now)
   struct list_node *node;
 
   list_for_each (node, &c->under_way) {
-    struct origin_req *req = list_entry (node, struct origin_req, node);
+    struct origin_req *req = container_of (node, struct origin_req, node);
     uint64_t limit = c->pool->params->timeout_ns * (is_slow (req) ? SLOW_FACTOR : 1);
     uint64_t age = now > req->at_ns ? now - req->at_ns : 0;
     uint64_t silence = now > heard ? now - heard : 0;
@@ -445,7 +445,7 @@ answer_without_meta (struct nbdpool *p)
   p->outstanding -= list_count (&tells);
   lock_drop (&p->lock);
   while ((node = list_pop_front (&tells)) != NULL) {
-    struct origin_req *req = list_entry (node, struct origin_req, node);
+    struct origin_req *req = container_of (node, struct origin_req, node);
 
     nbdpool_tell_all_data (req);
     nbdpool_add_answer (&answers, req, 0);
@@ -482,7 +482,7 @@ next_instant_locked (struct nbdpool *p, uint64_t now)
   if (!p->up && !p->shut)
     min_ns (&next, now, p->down_ns + p->params->reconnect_ns);
   list_for_each (node, &p->dying) {
-    struct nbdconn *c = list_entry (node, struct nbdconn, node);
+    struct nbdconn *c = container_of (node, struct nbdconn, node);
 
     if (c->state == CONN_BURIED)
       min_ns (&next, now, c->quarantine_ns);
@@ -528,7 +528,7 @@ tend_dying (struct nbdpool *p)
     c = NULL;
     lock_take (&p->lock);
     list_for_each (node, &p->dying) {
-      struct nbdconn *d = list_entry (node, struct nbdconn, node);
+      struct nbdconn *d = container_of (node, struct nbdconn, node);
 
       if (d->state == CONN_BURIED ? now >= d->quarantine_ns
           : atomic_load_explicit (&d->users, memory_order_acquire) == 0) {

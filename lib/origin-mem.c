@@ -325,7 +325,7 @@ check_overlap_locked (struct origin_mem *m, struct origin_req *req)
   struct list_node *node;
 
   list_for_each (node, &m->held) {
-    struct origin_req *other = list_entry (node, struct origin_req, node);
+    struct origin_req *other = container_of (node, struct origin_req, node);
 
     /* (2): the server may carry them out in any order. */
     assert (!is_write_like (other)
@@ -389,7 +389,7 @@ next_free_locked (struct origin_mem *m)
   struct list_node *node;
 
   list_for_each (node, &m->held) {
-    struct origin_req *req = list_entry (node, struct origin_req, node);
+    struct origin_req *req = container_of (node, struct origin_req, node);
 
     if (!must_wait_locked (m, req->cmd))
       return req;
@@ -609,7 +609,7 @@ origin_mem_release_nth (struct origin *o, size_t i, int err)
     lock_drop (&m->lock);
     return ENOENT;
   }
-  req = list_entry (node, struct origin_req, node);
+  req = container_of (node, struct origin_req, node);
   unhold_locked (m, req);
   err = carry_out_locked (m, req, err);
   log_answer_locked (m, req, err);
@@ -647,7 +647,7 @@ origin_mem_lose (struct origin *o, bool apply, bool forget)
   while (m->answering > 0)
     pthread_cond_wait (&m->arrived, &m->lock.mutex);
   list_for_each_safe (node, next, &m->held) {
-    struct origin_req *req = list_entry (node, struct origin_req, node);
+    struct origin_req *req = container_of (node, struct origin_req, node);
 
     forget_extents (req);        /* sent again, looked at again */
     if (!is_write_like (req) && req->cmd != ORIGIN_FLUSH)
@@ -669,7 +669,7 @@ origin_mem_lose (struct origin *o, bool apply, bool forget)
 
   origin_tell_lost (&m->base, old);
   while ((node = list_pop_front (&dead)) != NULL)
-    answer (m, list_entry (node, struct origin_req, node), ENOTCONN);
+    answer (m, container_of (node, struct origin_req, node), ENOTCONN);
 
   lock_take (&m->lock);
   m->losing = false;
