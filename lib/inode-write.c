@@ -446,6 +446,7 @@ drop_unwritten (struct inode_op *op)
 {
   struct inode *ino = op->ino;
   uint64_t pos = op->range.start;
+  int err;
 
   while (pos < op->range.end) {
     struct range part = stripe_part ((struct range) { pos, op->range.end }), seg, u;
@@ -453,8 +454,12 @@ drop_unwritten (struct inode_op *op)
     struct dirty_value v;
 
     rwlock_take (&st->lock);
-    if (stripe_nodes (ino, st, 2, 2) != 0) {
+    err = stripe_nodes (ino, st, 2, 2);
+    if (err) {
       rwlock_drop (&st->lock);
+      /* Without memory the rest stays as it is, dirty: what became of a failed write nobody knows. */
+      if (err == ENOMEM)
+        return;
       continue;
     }
     if (!dirtyset_next (&st->dirty, pos, WB_BIT (WB_DIRTY), WB_SEQ_ANY, &seg, &v) || seg.start >= part.end)
