@@ -247,7 +247,8 @@ tokens_fail_locked (struct inode *ino, struct wb *wb, int err)
   list_for_each (n, &ino->tokens) {
     struct inode_op *op = container_of (n, struct inode_op, node);
 
-    if (range_overlaps (wb->range, op->sync) && seq_le (wb->seq, op->s) && seq_le (op->serial, wb->serial))
+    /* Whatever its generation: a failure raises every flush to all there is (ledger_wb_failed_locked). */
+    if (range_overlaps (wb->range, op->sync) && seq_le (op->serial, wb->serial))
       op->sync_err = err;
   }
 }

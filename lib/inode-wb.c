@@ -510,7 +510,8 @@ wb_done (struct origin_req *req, int err)
   bool durable;
 
   err = forgive (ino, wb, err);
-  carrier = err ? 0 : req->carrier ? req->carrier : 1;
+  assert (err || req->carrier != 0);
+  carrier = err ? 0 : req->carrier;
   /* D4: an origin without flush has accepted it, and that is all one can have. */
   durable = !err && ((req->flags & ORIGIN_FUA) || !ino->can_flush);
 
@@ -595,7 +596,7 @@ wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
   struct origin_req *req = &wb->req;
 
   req->prio = ask->prio;
-  req->flags = ask->fua && ino->can_fua ? ORIGIN_FUA : 0;
+  req->flags = ask->fua ? ORIGIN_FUA : 0;       /* asked for only of an origin that can */
   req->off = wb->range.start;
   req->len = range_len (wb->range);
   req->done = wb_done;

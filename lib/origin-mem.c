@@ -182,6 +182,8 @@ carry_out_locked (struct origin_mem *m, struct origin_req *req, int err)
     assert (XXH3_64bits (req->buf, req->len) == req->at_ns);
   if (err == 0 && !supports (&m->base.info, req))
     err = ENOTSUP;
+  if (req->cmd == ORIGIN_WRITE || req->cmd == ORIGIN_TRIM || req->cmd == ORIGIN_ZERO)
+    req->carrier = m->carrier;
   if (err == 0)
     err = planned_error_locked (m, req->cmd);
   if (err != 0)
@@ -195,7 +197,6 @@ carry_out_locked (struct origin_mem *m, struct origin_req *req, int err)
   case ORIGIN_TRIM:
   case ORIGIN_ZERO:
     apply_locked (m, req);
-    req->carrier = m->carrier;
     break;
   case ORIGIN_FLUSH:
     if (req->carrier != 0 && req->carrier != m->carrier)

@@ -96,7 +96,8 @@ struct origin_req {
 
   /* The connection.  Every life of every connection has its own number, never
    * used again by this origin; 0 is no connection.
-   * WRITE, TRIM, ZERO   set by the origin before done(req, 0): who carried it.
+   * WRITE, TRIM, ZERO   set by the origin before done(): who carried it; also with an error that came
+   *                     from there, which the caller may forgive (a refused trim).
    * FLUSH               set by the caller: the flush must be answered on exactly this
    *                     connection; if that has gone, done(ENOTCONN).  0: on any.  A reply on the
    *                     connection that carried a write is the only proof that the

@@ -32,6 +32,7 @@ check_PROGRAMS += %D%/test-log
 TESTS += %D%/test-inode
 check_PROGRAMS += %D%/test-inode
 %C%_test_inode_SOURCES = \
+	%D%/inode-bed.h \
 	%D%/inode-world.c \
 	%D%/inode-world.h \
 	%D%/test-inode.c \
@@ -39,6 +40,20 @@ check_PROGRAMS += %D%/test-inode
 %C%_test_inode_LDFLAGS = \
 	$(AM_LDFLAGS) \
 	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
+# The same where things go wrong, or in an order that is hardly ever met.
+TESTS += %D%/test-inode-rare
+check_PROGRAMS += %D%/test-inode-rare
+%C%_test_inode_rare_SOURCES = \
+	%D%/inode-bed.h \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode-rare.c \
+	$(NULL)
+%C%_test_inode_rare_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc,--wrap=calloc,--wrap=malloc,--wrap=mmap \
 	$(NULL)
 
 # The core under a scheduler that a seed decides.

@@ -22,7 +22,7 @@
 #define PAGE 4096
 #define MIB ((uint64_t) 1 << 20)
 #define SIZE ((uint64_t) 4 << 20)
-#define NTASKS 40
+#define NTASKS 200
 
 struct task {
   struct inode_op op;
