@@ -164,6 +164,8 @@ struct inode {
   uint32_t wrote_s;             /* the second in which we were counted in env->writers */
   unsigned failures;            /* in a row */
   _Atomic int wb_err;           /* last answer to a write request, if it was an error */
+  bool wb_failed_zero;          /* that was for zeros; the last of those that failed ended there */
+  uint64_t wb_zero_pos;
   atomic_bool noticed;          /* since the last turn of write-behind it was told of dirt */
   _Atomic int failed_err;       /* EIO: the origin is another one now (D14) */
   struct throttle throttle;

@@ -450,6 +450,9 @@ note_failure_locked (struct inode *ino, struct wb *wb, int err)
     return;                     /* unknown: written again as soon as there is a connection */
   STAT_ADD (ino, writeback_errors, 1);
   atomic_store (&ino->wb_err, err);
+  ino->wb_failed_zero = wb->kind != WB_DATA;
+  if (ino->wb_failed_zero)
+    ino->wb_zero_pos = wb->range.end;
   /* An origin that is away costs nothing to ask, and all waits for the moment when it is back (D15). */
   if (err != ETIMEDOUT) {
     back_off <<= ino->failures < 8 ? ino->failures : 8;
@@ -645,46 +648,81 @@ wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
   send (ino, req);
 }
 
-/* What limit has in it, request after request. */
+/* Data from the stripes, beginning with number `first`. */
+static enum pick
+pick_stripes (struct inode *ino, const struct wb_ask *ask, uint64_t stripes, unsigned first, struct wb *wb)
+{
+  enum pick ret = NOTHING;
+  unsigned k;
+
+  for (k = 0; k < NSTRIPES && ret != PICKED; k++) {
+    unsigned s = (first + k) % NSTRIPES;
+
+    if (!(stripes >> s & 1))
+      continue;
+    ret = pick_data (ino, &ino->stripe[s], ask, wb);
+    if (ret == PICKED) {
+      lock_take (&ino->sync);
+      ino->wb_stripe = s;
+      lock_drop (&ino->sync);
+    }
+  }
+  return ret;
+}
+
+static enum pick
+pick_parts (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
+{
+  enum pick ret = NOTHING;
+  uint64_t pos;
+
+  for (pos = ask->limit.start; pos < ask->limit.end && ret != PICKED; ) {
+    struct wb_ask part = *ask;
+
+    part.limit = stripe_part ((struct range) { pos, ask->limit.end });
+    ret = pick_data (ino, inode_stripe (ino, pos), &part, wb);
+    pos = part.limit.end;
+  }
+  return ret;
+}
+
+static enum pick
+pick_zero_behind (struct inode *ino, const struct wb_ask *ask, uint64_t pos, struct wb *wb)
+{
+  struct wb_ask behind = *ask;
+
+  behind.limit.start = pos;
+  return pos > ask->limit.start && pick_zero (ino, &behind, wb) == PICKED ? PICKED : pick_zero (ino, ask, wb);
+}
+
+/* What limit has in it, request after request: zeros, then data from where the last one was.  While requests fail they
+ * go one at a time, each from behind the one that failed, zeros and data in turn: bytes that the origin does not
+ * take, perhaps for hours, keep no others back.
+ */
 static enum pick
 pick (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
 {
-  enum pick ret = pick_zero (ino, ask, wb);
-  uint64_t stripes, pos;
-  unsigned i;
+  bool all = range_equal (ask->limit, RANGE_ALL), zeros_last = false;
+  enum pick ret = NOTHING;
+  uint64_t stripes, pos = 0;
+  unsigned first;
 
-  if (ret == PICKED)
-    return ret;
   lock_take (&ino->sync);
   stripes = ino->dirty_stripes;
-  i = ino->wb_stripe;
-  lock_drop (&ino->sync);
-  if (stripes == 0)
-    return NOTHING;
-  if (range_equal (ask->limit, RANGE_ALL)) {
-    unsigned k;
-
-    for (k = 0; k < NSTRIPES && ret != PICKED; k++) {
-      unsigned s = (i + k) % NSTRIPES;
-
-      if (!(stripes >> s & 1))
-        continue;
-      ret = pick_data (ino, &ino->stripe[s], ask, wb);
-      if (ret == PICKED) {
-        lock_take (&ino->sync);
-        ino->wb_stripe = s;
-        lock_drop (&ino->sync);
-      }
-    }
+  first = ino->wb_stripe;
+  if (all && atomic_load (&ino->wb_err)) {
+    zeros_last = ino->wb_failed_zero;
+    pos = ino->wb_zero_pos;
+    first++;
   }
-  else
-    for (pos = ask->limit.start; pos < ask->limit.end && ret != PICKED; ) {
-      struct wb_ask part = *ask;
+  lock_drop (&ino->sync);
 
-      part.limit = stripe_part ((struct range) { pos, ask->limit.end });
-      ret = pick_data (ino, inode_stripe (ino, pos), &part, wb);
-      pos = part.limit.end;
-    }
+  if (!zeros_last)
+    ret = pick_zero_behind (ino, ask, pos, wb);
+  if (ret != PICKED && stripes)
+    ret = all ? pick_stripes (ino, ask, stripes, first, wb) : pick_parts (ino, ask, wb);
+  if (ret != PICKED && zeros_last)
+    ret = pick_zero_behind (ino, ask, pos, wb);
   return ret;
 }
 

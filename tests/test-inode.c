@@ -654,6 +654,50 @@ TEST (failed_bytes_stay_dirty_until_they_are_safe)
   tear_down (&b);
 }
 
+/* The offset of the one request that write-behind sends now. */
+static uint64_t
+sends_next (struct bed *b)
+{
+  size_t n = origin_mem_log_len (b->o);
+
+  assert_int_equal (inode_write_some (b->ino, INODE_SEQ_ALL (b->ino), 8), 1);
+  assert_int_equal (origin_mem_log_len (b->o), n + 1);
+  return origin_mem_log_at (b->o, n).off;
+}
+
+/* As when the origin came back smaller: for an hour, perhaps, nobody can write what lies behind its end. */
+TEST (what_fails_again_and_again_keeps_nothing_else_from_the_origin)
+{
+  static const uint64_t bad[] = { MIB, MIB + 512 * K, 2 * MIB, 3 * MIB };
+  struct bed b;
+  unsigned i, k;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_WRITE);
+  close_door (&b, ORIGIN_ZERO);
+  assert_ok (wr (&b, ones, bad[0], PAGE, 0));
+  assert_int_equal (sends_next (&b), bad[0]);
+  assert_ok (wr (&b, ones, bad[1], PAGE, 0));
+  assert_ok (wr (&b, ones, 64 * K, PAGE, 0));
+  assert_ok (zero (&b, bad[2], 64 * K, INODE_MAY_TRIM));
+  assert_ok (zero (&b, bad[3], 64 * K, INODE_MAY_TRIM));
+  assert_ok (zero (&b, 3 * MIB + 512 * K, 64 * K, INODE_MAY_TRIM));
+  answer (&b, 0, ENOSPC);
+  for (k = 0; k < 2; k++) {
+    uint64_t good = k == 0 ? 64 * K : 3 * MIB + 512 * K;
+
+    for (i = 0; i < 8 && sends_next (&b) != good; i++)
+      answer (&b, 0, ENOSPC);
+    assert_in_range (i, 0, 7);
+    /* Also this fails, so that it is one at a time for the other. */
+    answer (&b, 0, ENOSPC);
+  }
+  open_door (&b, ORIGIN_WRITE);
+  open_door (&b, ORIGIN_ZERO);
+  assert_ok (flush (&b));
+  tear_down (&b);
+}
+
 TEST (what_a_lost_connection_did_not_flush_is_written_again)
 {
   struct bed b;
@@ -2001,6 +2045,7 @@ main (void)
     cmocka_unit_test (one_flush_covers_all_writers),
     cmocka_unit_test (a_failed_flush_is_told_and_all_is_written_again),
     cmocka_unit_test (failed_bytes_stay_dirty_until_they_are_safe),
+    cmocka_unit_test (what_fails_again_and_again_keeps_nothing_else_from_the_origin),
     cmocka_unit_test (what_a_lost_connection_did_not_flush_is_written_again),
     cmocka_unit_test (fua_makes_its_own_range_durable_and_no_other),
     cmocka_unit_test (without_fua_at_the_origin_it_is_a_write_and_a_flush),
