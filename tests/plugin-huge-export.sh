@@ -9,9 +9,10 @@
 
 requires_plugin
 
-# ThreadSanitizer leaves no room to map the test origin's 8 TiB, and for 1 TiB only now and then.
+# ThreadSanitizer leaves no room to map the test origin's 8 TiB, and for 1 TiB only now and then; valgrind maps 32 GiB.
 giant=8T
 case $SANITIZERS in *thread*) giant=256G ;; esac
+[ -z "${PC_VALGRIND:-}" ] || giant=16G
 high=$(($(numfmt --from=iec "$giant") / 8 * 7))
 
 # touch SIZE AT: what the cache's server has resident after a little work there.

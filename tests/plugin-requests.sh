@@ -16,7 +16,7 @@ for mode in writeback writethrough unsafe none; do
     [ $mode != writethrough ] || size=72
     start_origin size=${size}M
     start_cache cache=$mode dynamic-export=$dynamic cache-size=2M
-    timeout 60 "$PYTHON3" "$srcdir/tests/raw-client.py" "$cache_sock" $((size << 20)) ||
+    timeout $((60 * pc_slowness)) "$PYTHON3" "$srcdir/tests/raw-client.py" "$cache_sock" $((size << 20)) ||
       fail "cache=$mode dynamic-export=$dynamic"
     # The log is not the client's to fill.
     lines=$(wc -l < "$cache_log")
