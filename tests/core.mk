@@ -54,6 +54,7 @@ check_PROGRAMS += %D%/test-inode-rare
 %C%_test_inode_rare_LDFLAGS = \
 	$(AM_LDFLAGS) \
 	-Wl,--wrap=aligned_alloc,--wrap=calloc,--wrap=malloc,--wrap=mmap \
+	-Wl,--wrap=pthread_rwlock_unlock \
 	$(NULL)
 
 # The core under a scheduler that a seed decides.

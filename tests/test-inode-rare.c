@@ -2,10 +2,11 @@
  *
  * test-inode-rare - what one inode does where things go wrong or come in an order that is hardly ever met.
  *
- * As test-inode: one thread, a clock that stands still, an origin with doors.  Here are besides
+ * As test-inode: a clock that stands still, an origin with doors.  Here are besides
  *
  *   an origin whose block status is said by hand     lie (), asked[]
  *   what happens while an op looks for frames        the reclaim hook, which is where others would get the processor
+ *   another thread between two of our steps          when_chosen
  *   memory that the system refuses                   world_fail_alloc, and malloc, calloc and mmap of this program
  */
 #include <config.h>
@@ -13,6 +14,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +58,28 @@ __wrap_mmap (void *at, size_t len, int prot, int flags, int fd, off_t off)
     return MAP_FAILED;
   }
   return __real_mmap (at, len, prot, flags, fd, off);
+}
+
+/* What another thread does the moment that a stripe is let go with a write request chosen; we wait for it. */
+extern int __real_pthread_rwlock_unlock (pthread_rwlock_t *);
+extern int __wrap_pthread_rwlock_unlock (pthread_rwlock_t *);
+
+static struct bed *chosen_bed;
+static void *(*when_chosen) (void *);
+
+int
+__wrap_pthread_rwlock_unlock (pthread_rwlock_t *l)
+{
+  void *(*run) (void *) = when_chosen;
+  int err = __real_pthread_rwlock_unlock (l);
+  pthread_t other;
+
+  if (run && l == &chosen_bed->ino->stripe[0].lock.rw && chosen_bed->ino->nwbs > 0) {
+    when_chosen = NULL;
+    assert_int_equal (pthread_create (&other, NULL, run, chosen_bed), 0);
+    pthread_join (other, NULL);
+  }
+  return err;
 }
 
 /* No tree node, no fill, no question from now on. */
@@ -1325,6 +1349,36 @@ TEST (a_read_modify_write_that_finds_no_node_or_whose_read_fails_is_begun_anew)
   }
 }
 
+static void *
+evict_all (void *arg)
+{
+  while (world_reclaim (&((struct bed *) arg)->w, 64))
+    ;
+  return NULL;
+}
+
+/* Its block is sent whole, as a copy, for its frames are no run.  The clean rest of it was evicted between choice and copy,
+ * and zeros were sent.
+ */
+TEST (a_clean_page_that_leaves_when_its_block_is_chosen_is_sent_as_it_was)
+{
+  struct bed b;
+  struct task *f;
+
+  set_up_with (&b, with_blocks (SIZE, 64 * K, 1 << 20), (struct world_options) { 0 });
+  assert_ok (wr (&b, ones, 5 * PAGE, PAGE, 0));
+  assert_ok (rd (&b, buf, 0, 64 * K));
+  chosen_bed = &b;
+  when_chosen = evict_all;
+  f = flush (&b);
+  assert_null (when_chosen);
+  assert_ok (f);
+  assert_orig (origin_mem_durable (b.o), 0, 5 * PAGE);
+  assert_is (origin_mem_durable (b.o) + 5 * PAGE, 1, PAGE);
+  assert_orig (origin_mem_durable (b.o) + 6 * PAGE, 6 * PAGE, 10 * PAGE);
+  tear_down (&b);
+}
+
 static unsigned
 writers (struct inode *ino)
 {
@@ -1601,6 +1655,7 @@ calm (void **state)
   refuse (false);
   world_fail_alloc_nth (-1);
   race = NULL;
+  when_chosen = NULL;
   return 0;
 }
 
@@ -1658,6 +1713,7 @@ main (void)
     cmocka_unit_test_setup (a_refused_trim_is_forgiven_and_a_failed_one_is_not, calm),
     cmocka_unit_test_setup (what_finds_no_node_to_travel_is_sent_later, calm),
     cmocka_unit_test_setup (a_read_modify_write_that_finds_no_node_or_whose_read_fails_is_begun_anew, calm),
+    cmocka_unit_test_setup (a_clean_page_that_leaves_when_its_block_is_chosen_is_sent_as_it_was, calm),
     cmocka_unit_test_setup (writers_are_who_wrote_in_this_second_or_the_one_before, calm),
     cmocka_unit_test_setup (a_failed_write_through_leaves_no_bytes_in_either_mib, calm),
     cmocka_unit_test_setup (a_failed_write_through_without_memory_ends, calm),
