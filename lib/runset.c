@@ -237,16 +237,25 @@ find_exact (const struct runset *s, uint32_t want, uint32_t *start)
   return false;
 }
 
-/* Full groups, as many as stand together. */
+/* Full groups, as many as stand together.  The first on the list may stand alone, and would stay there while nobody
+ * takes so little: then those behind it are looked at, up to so many.
+ */
+#define FULL_GROUPS_TRIED 16
+
 static uint32_t
 find_long (struct runset *s, uint32_t want, uint32_t *start)
 {
-  uint32_t g = s->head[RUNSET_NR_CLASSES - 1];
+  uint32_t g = s->head[RUNSET_NR_CLASSES - 1], best = 0, tries;
 
-  if (g == NONE)
-    return 0;
-  *start = g * RUNSET_GROUP;
-  return extend (s, want, start, RUNSET_GROUP);
+  for (tries = 0; tries < FULL_GROUPS_TRIED && g != NONE && best < want; tries++, g = s->link[g].next) {
+    uint32_t at = g * RUNSET_GROUP, len = extend (s, want, &at, RUNSET_GROUP);
+
+    if (len > best) {
+      best = len;
+      *start = at;
+    }
+  }
+  return best;
 }
 
 uint32_t

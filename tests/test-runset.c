@@ -71,6 +71,28 @@ TEST (full_neighbours_make_one_long_run)
   runset_release (&s);
 }
 
+/* A group that stands alone was first on the list for good, and nobody got two. */
+TEST (a_full_group_that_stands_alone_does_not_hide_longer_runs)
+{
+  struct runset s;
+  uint32_t start, alone;
+
+  assert_int_equal (runset_init (&s, 64 * 64), 0);
+  runset_add (&s, 0, 64 * 4);
+  for (alone = 0; alone < 15; alone++)
+    runset_add (&s, 64 * (6 + 2 * alone), 64);
+  assert_int_equal (runset_take (&s, 128, 128, &start), 128);
+  assert_true (start + 128 <= 64 * 4);
+  assert_int_equal (runset_take (&s, 129, 65, &start), 128);
+  assert_true (start + 128 <= 64 * 4);
+  runset_check (&s);
+  /* Only single ones are left: one of them, or none. */
+  assert_int_equal (runset_take (&s, 128, 128, &start), 0);
+  assert_int_equal (runset_take (&s, 128, 1, &start), 64);
+  runset_check (&s);
+  runset_release (&s);
+}
+
 TEST (a_short_run_is_followed_over_the_edge_of_its_group)
 {
   for (uint32_t at = 57; at < 64; at++) {
@@ -201,6 +223,7 @@ main (void)
     cmocka_unit_test (runs_of_any_length_up_to_a_group_are_found_whole),
     cmocka_unit_test (one_more_than_the_longest_run_gives_the_longest_or_nothing),
     cmocka_unit_test (full_neighbours_make_one_long_run),
+    cmocka_unit_test (a_full_group_that_stands_alone_does_not_hide_longer_runs),
     cmocka_unit_test (a_short_run_is_followed_over_the_edge_of_its_group),
     cmocka_unit_test (a_run_over_the_end_of_the_set_ends_there),
     cmocka_unit_test (small_takes_come_from_broken_groups_first),
