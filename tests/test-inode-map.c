@@ -1254,6 +1254,100 @@ TEST (another_export_is_not_read_or_written_and_what_is_dirty_waits_for_the_righ
   free_world (w);
 }
 
+/* What a translation must be, as faults and the simulation ask it. */
+TEST (translations_that_are_not_what_was_asked_for_are_recognised)
+{
+  const struct range req = pages (2, 2), opt = pages (1, 8);
+  struct inode_translation good[2] = {
+    { .range = pages (2, 1), .frame = 1, .perms = INODE_MAP_READ },
+    { .range = pages (3, 2), .frame = 7, .perms = INODE_MAP_READ | INODE_MAP_WRITE },
+  }, t[2];
+
+  assert_true (inode_translation_holds (req, opt, INODE_MAP_READ, good, 2, 0));
+  assert_true (inode_translation_holds (req, opt, INODE_MAP_READ, good, 1, EAGAIN));
+  assert_true (inode_translation_holds (req, opt, INODE_MAP_READ, NULL, 0, EIO));
+  assert_false (inode_translation_holds (req, opt, INODE_MAP_READ, NULL, 0, 0));
+  assert_false (inode_translation_holds (req, opt, INODE_MAP_READ, good, 1, 0));       /* not all, and no error */
+  assert_false (inode_translation_holds (req, opt, INODE_MAP_WRITE, good, 2, 0));
+  assert_false (inode_translation_holds (req, opt, INODE_MAP_READ, good + 1, 1, 0));   /* not from the start */
+#define WITH(change)                                                                        \
+  memcpy (t, good, sizeof t);                                                               \
+  change;                                                                                   \
+  assert_false (inode_translation_holds (req, opt, INODE_MAP_READ, t, 2, EAGAIN))
+  WITH (t[1].range.end = t[1].range.start);
+  WITH (t[1].range.end -= 1);
+  WITH (t[1].range = pages (4, 1));     /* a gap, and behind what was asked for */
+  WITH (t[1].range = pages (3, 20));
+  WITH (t[0].range = pages (2, 2); t[1].range = pages (4, 1));
+  WITH (t[1].perms = 0);
+#undef WITH
+}
+
+/* A little of everything that a space does; false: something found no memory. */
+static bool
+map_work (struct world *w, struct space *s, bool *mapped)
+{
+  struct inode *ino = w->disk[0].ino;
+  bool all = true;
+  unsigned i;
+
+#define TRY(what) (all &= (what) == 0)
+  for (i = 0; i < 40; i++)
+    TRY (write_at (w, (64 + 2 * i) * P + 100, 50, 'x'));
+  TRY (write_at (w, 4 * P + 100, 1000, 'y'));
+  for (i = 0; i < 4; i++) {
+    struct range r = pages (16 * i, 16);
+
+    if (inode_add_mapping (ino, &s->base, addrs (r), r.start, i != 1) != 0) {
+      all = false;
+      continue;
+    }
+    mapped[i] = true;
+    TRY (fault (s, pages (16 * i, 2), INODE_MAP_READ));
+    TRY (fault (s, pages (16 * i + 4, 1), i == 1 ? INODE_MAP_READ : INODE_MAP_WRITE));
+    TRY (fault (s, pages (16 * i + 9, 3), i == 1 ? INODE_MAP_READ : INODE_MAP_WRITE));
+  }
+  TRY (flush (w));
+  TRY (inode_invalidate (ino, pages (5, 2)));
+  space_drop (s, addrs (pages (10, 1)));
+  TRY (flush (w));
+#undef TRY
+  return all;
+}
+
+TEST (every_allocation_may_fail_under_mappings)
+{
+  unsigned long nth = 0;
+  bool fine;
+
+  do {
+    struct origin_info info = world_info (1 << 20);
+    struct world_options o = { .nframes = 256, .spare = 256 << 10 };
+    struct world *w = new_world_of (&info, &o);
+    struct space s = space_of (w);
+    bool mapped[4] = { false };
+    unsigned i;
+
+    world_fail_alloc_nth ((long) nth);
+    fine = map_work (w, &s, mapped) && world_allocs () <= nth;
+    world_fail_alloc_nth (-1);
+    inode_check (w->disk[0].ino);
+    space_drop (&s, addrs (pages (0, 64)));
+    for (i = 0; i < 4; i++)
+      if (mapped[i])
+        inode_remove_mapping (s.ino, &s.base, addrs (pages (16 * i, 16)), 16 * i * P, i != 1);
+    for (i = 0; i < 20; i++)
+      world_turn (w, NULL, true);
+    assert_int_equal (flush (w), 0);
+    assert_int_equal (dirty_bytes (w), 0);
+    assert_true (durable_is (w, 64 * P + 100, "xxxxx"));
+    free_world (w);
+    nth++;
+    assert_true (nth < 2000);
+  } while (!fine);
+  assert_true (nth > 3);
+}
+
 int
 main (void)
 {
@@ -1290,6 +1384,8 @@ main (void)
     cmocka_unit_test (the_end_moves_while_requests_are_under_way),
     cmocka_unit_test (a_page_that_is_cut_and_pinned_holds_the_end),
     cmocka_unit_test (attributes_are_what_clients_were_told_and_what_was_learned_stays),
+    cmocka_unit_test (translations_that_are_not_what_was_asked_for_are_recognised),
+    cmocka_unit_test (every_allocation_may_fail_under_mappings),
     cmocka_unit_test (another_export_is_not_read_or_written_and_what_is_dirty_waits_for_the_right_one),
   };
 
