@@ -97,6 +97,8 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/nbdcheck.c \
 	%D%/nbddrive.c \
 	%D%/nbddrive.h \
+	%D%/nbdkicks.c \
+	%D%/nbdkicks.h \
 	%D%/nbdlink.c \
 	%D%/nbdlink.h \
 	%D%/nbdpool.c \

@@ -70,5 +70,6 @@ nbdpool_check_locked (struct nbdpool *p)
     n += c->nflight + list_count (&c->pinned);
   }
   assert (n == p->outstanding);
-  assert (p->up == (p->nconns > 0));
+  assert (p->up == (p->nconns > 0 || p->parked));
+  assert (!p->parked || p->nconns == 0);
 }

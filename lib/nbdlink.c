@@ -22,6 +22,7 @@
 #include <libnbd.h>
 
 #include "checked.h"
+#include "nbdkicks.h"
 #include "nbdlink.h"
 
 #define MAX_EXPORTS 10000
@@ -236,6 +237,8 @@ fill_params (const struct pagecache_origin *o, struct nbdlink_params *p, char **
   p->reconnect_ns = o->reconnect_ns;
   p->idle_ns = 60 * NSEC_PER_SEC;
   p->quarantine_ns = NSEC_PER_SEC;
+  if ((p->kicks = nbdkicks_create ()) == NULL)
+    return ENOMEM;
   return set_address (p);
 }
 
@@ -270,6 +273,7 @@ nbdlink_params_free (struct nbdlink_params *p)
   free (p->psk);
   free (p->username);
   free (p->address);
+  nbdkicks_free (p->kicks);
   free (p);
 }
 

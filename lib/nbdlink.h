@@ -39,6 +39,7 @@
 #define NBDLINK_ALLOCATION "base:allocation"
 
 struct nbd_handle;
+struct nbdkicks;
 
 /* Where and how; checked, with its own copies of strings, paths absolute.  Never
  * changes.
@@ -58,6 +59,7 @@ struct nbdlink_params {
   uint64_t idle_ns;             /* 60 s (D10); a test may shorten it */
   uint64_t quarantine_ns;       /* 1 s (D16) */
   char *address;                /* "nbd://host:10809", for messages */
+  struct nbdkicks *kicks;       /* what drivers of connections are woken with */
 };
 
 PC_MUST_CHECK

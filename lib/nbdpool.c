@@ -11,13 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 #include <libnbd.h>
 
+#include "nbdkicks.h"
 #include "nbdpool.h"
 
 #define MAX_STATUS_TRIES 1000           /* rounds of a block status that answers in crumbs */
@@ -570,7 +570,9 @@ nbdpool_die (struct nbdconn *c, const char *because)
         p->nconns--;
         break;
       }
-    if (p->nconns == 0 && p->up) {
+    if (p->nconns == 0 && p->up && because == NULL)
+      p->parked = true;         /* it was idle, or all ends */
+    else if (p->nconns == 0 && p->up && !p->parked) {
       p->up = false;
       p->down_ns = clock_now (p->clock);
       nbdpool_plan_reconnect (p, p->down_ns - c->born_ns);
@@ -637,26 +639,12 @@ take_pinned_locked (struct nbdconn *c, struct list *gone)
   }
 }
 
-/* An eventfd for c, or -1: it works without, but the loop will drive it always. */
-static int
-get_kick (struct nbdpool *p)
-{
-  int fd;
-
-  if (p->nkicks > 0)
-    return p->kick[--p->nkicks];
-  if (p->nkicks_made == NBDPOOL_MAX_KICKS)
-    return -1;
-  fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-  p->nkicks_made += fd != -1;
-  return fd;
-}
-
 static void
 put_kick (struct nbdconn *c)
 {
-  if (c->kick_fd != -1)
-    c->pool->kick[c->pool->nkicks++] = c->kick_fd;
+  if (c->kick != NULL)
+    nbdkicks_give (c->pool->params->kicks, c->kick);
+  c->kick = NULL;
   c->kick_fd = -1;
 }
 
@@ -958,7 +946,8 @@ nbdpool_make_conn (struct nbdpool *p, struct nbdlink *link, bool meta, struct nb
     return ENOMEM;
   }
   c->reading = true;
-  c->kick_fd = get_kick (p);
+  c->kick = nbdkicks_take (p->params->kicks);
+  c->kick_fd = c->kick != NULL ? c->kick->fd : -1;
   atomic_init (&c->driver, DRIVER_LOOP);
   nbdwire_init (&c->wire, link);
   c->born_ns = c->used_ns = clock_now (p->clock);

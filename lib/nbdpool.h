@@ -17,6 +17,10 @@
  *   BURIED       -> gone         nbdpool_release: the far side has gone, or the
  *                quarantine is over (D16)
  *
+ * Connections that nobody needs for a while are closed, the last one too: the pool is parked
+ * then, which counts as up, and connects when something is submitted.  Only if that fails
+ * the origin is away.  What comes back is compared as after a loss.
+ *
  * All of that happens on the loop.  What another thread does with a connection is to
  * send on it and to drive it: it counts itself in users under the lock, calls libnbd
  * without it, and counts itself out when it has given the answers; a connection is buried
@@ -64,6 +68,7 @@
  *       for an answer that nobody will read
  *   (5) there are followers only while there is a driver, or a promise
  *   (6) who promised or drives is counted in users
+ *   (7) up if and only if there is a data connection, or parked
  *   While a connection is UP or LEAVING; a dying one has no followers, and is not driven.
  */
 #ifndef PC_NBDPOOL_H
@@ -86,12 +91,12 @@
 #define NBDPOOL_SPREAD_FLIGHT 16u       /* a connection, while others are on their way... */
 #define NBDPOOL_SPREAD_NS (500 * NSEC_PER_MSEC)         /* ...for at most so long */
 #define NBDPOOL_MORE_ABOVE 8u           /* outstanding a connection: make one more (D10) */
-#define NBDPOOL_MAX_KICKS (NBDPOOL_MAX_CONNS + 8)       /* eventfds; more connections die at once */
 #define NBDPOOL_IDLE_NS (100 * NSEC_PER_MSEC)   /* the loop looks after what was idle for so long */
 #define NBDPOOL_BACKOFF_MIN_NS (5 * NSEC_PER_MSEC)
 #define NBDPOOL_BACKOFF_MAX_NS (200 * NSEC_PER_MSEC)
 
 struct event;
+struct nbdkick;
 struct nbdpool;
 
 enum nbdconn_driver { DRIVER_LOOP, DRIVER_WORKER, DRIVER_NOBODY };
@@ -110,9 +115,10 @@ struct nbdconn {
   struct nbdpool *pool;
   struct nbdwire wire;          /* its done stack: any thread */
   uint32_t carrier;             /* 0: for block status only */
-  int kick_fd;                  /* ends a driver's poll; the pool's; -1: the loop drives always */
+  int kick_fd;                  /* ends a driver's poll; -1: the loop drives always */
 
   /* The loop's. */
+  struct nbdkick *kick;         /* kick_fd's owner */
   struct event *readable, *writable;
   bool reading, writing;        /* which of them are added */
   uint64_t quarantine_ns;       /* BURIED: until when */
@@ -147,6 +153,7 @@ struct nbdconn {
 struct nbdconnector {
   pthread_t thread;
   bool structured, meta;
+  uint64_t began_ns;
   _Atomic bool over;
   struct nbdlink link;
   int err;
@@ -165,20 +172,16 @@ struct nbdpool {
   struct clock *clock;
   bool single;                  /* one connection for data and block status */
   unsigned max_conns;           /* for data */
-  int cancel_fd;
 
   /* The loop's. */
   struct evloop_timer timer;
   struct nbdconnector *connector;
+  int cancel_fd;                /* while there is a connector; else -1 */
   uint64_t backoff_ns, retry_ns;        /* next attempt not before retry_ns; 0: none is planned */
+  uint64_t connector_began_ns;  /* the last one that ended */
   uint64_t extra_blocked_ns, meta_blocked_ns;
   bool said_down;
   unsigned short rnd[3];
-  /* Eventfds that no connection has now.  They live as long as the pool: a late kick may
-   * still come for one whose connection has gone, and must not hit another file.
-   */
-  int kick[NBDPOOL_MAX_KICKS];
-  unsigned nkicks, nkicks_made;
 
   struct evloop_work work;
 
@@ -192,7 +195,9 @@ struct nbdpool {
   struct list dying;
   unsigned outstanding;
   uint64_t size_now;            /* smaller than info.size after the origin shrank */
-  bool up, shut, changed, closing;
+  bool up;                      /* there is a connection, or parked */
+  bool parked;                  /* there is none, because none is needed */
+  bool shut, changed, closing;
   bool ticking;                 /* the timer runs; else a submit wakes the loop */
   bool want_more, want_meta;
   bool more_failed;             /* the last attempt at one more did */

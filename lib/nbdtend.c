@@ -11,6 +11,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <libnbd.h>
 
@@ -50,6 +52,13 @@ start_connector (struct nbdpool *p, bool meta)
 
   if (k == NULL)
     return ENOMEM;
+  p->cancel_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (p->cancel_fd == -1) {
+    err = errno;
+    free (k);
+    return err;
+  }
+  k->began_ns = clock_now (p->clock);
   k->meta = meta;
   k->structured = meta || p->single;
   p->connector = k;
@@ -62,6 +71,8 @@ start_connector (struct nbdpool *p, bool meta)
   pthread_attr_destroy (&attr);
   if (err != 0) {
     p->connector = NULL;
+    close (p->cancel_fd);
+    p->cancel_fd = -1;
     free (k);
   }
   return err;
@@ -147,16 +158,30 @@ compare_size (struct nbdpool *p, uint64_t size)
     origin_tell_resized (&p->base, size < p->base.info.size ? size : p->base.info.size);
 }
 
-/* A data connection is there: the first of a life, or one more. */
+/* It was parked, and a connection is needed and cannot be had: so the origin is away, since it was tried. */
+static void
+unpark_in_vain (struct nbdpool *p, uint64_t since_ns)
+{
+  lock_take (&p->lock);
+  if (p->parked) {
+    p->parked = p->up = false;
+    p->down_ns = since_ns;
+    p->retry_ns = 0;
+  }
+  lock_drop (&p->lock);
+}
+
+/* A data connection is there: the first of a life, the first again, or one more. */
 static void
 adopt (struct nbdpool *p, struct nbdlink *link)
 {
   const char *differs = nbdtend_compare (p, link);
   struct nbdconn *c;
-  bool first;
+  bool first, parked;
 
   lock_take (&p->lock);
-  first = !p->up;
+  parked = p->parked;
+  first = !p->up || parked;
   lock_drop (&p->lock);
   if (!first && (differs != NULL || link->info.size < p->size_now)) {
     nbdpool_notice (p, 2, "one more connection is not like the others: %s",
@@ -172,6 +197,7 @@ adopt (struct nbdpool *p, struct nbdlink *link)
     set_changed (p, differs);
     if (differs != NULL) {
       nbdlink_close (link);
+      unpark_in_vain (p, p->connector_began_ns);
       nbdpool_plan_reconnect (p, 0);
       return;
     }
@@ -179,18 +205,20 @@ adopt (struct nbdpool *p, struct nbdlink *link)
   }
   if (nbdpool_make_conn (p, link, false, &c) != 0) {
     nbdlink_close (link);
+    unpark_in_vain (p, p->connector_began_ns);
     nbdpool_plan_retry (p, NBDPOOL_BACKOFF_MAX_NS);
     return;
   }
   lock_take (&p->lock);
   p->conn[p->nconns++] = c;
   p->up = true;
-  p->shut = false;
-  p->reconnects += first;
+  p->parked = p->shut = false;
+  p->reconnects += first && !parked;
   lock_drop (&p->lock);
   p->retry_ns = 0;
   if (first) {
-    nbdpool_notice (p, 2, "connected again");
+    if (!parked)
+      nbdpool_notice (p, 2, "connected again");
     p->said_down = false;
     nbdtend_refuse_queued (p);     /* beyond a smaller end */
   }
@@ -221,6 +249,7 @@ connect_failed (struct nbdpool *p, const struct nbdconnector *k)
     p->meta_blocked_ns = now + EXTRA_BLOCK_NS;
     return;
   }
+  unpark_in_vain (p, k->began_ns);
   if (p->up) {
     p->extra_blocked_ns = now + EXTRA_BLOCK_NS;
     return;
@@ -238,6 +267,9 @@ take_connection (struct nbdpool *p)
   struct nbdconnector *k = p->connector;
 
   pthread_join (k->thread, NULL);
+  close (p->cancel_fd);
+  p->cancel_fd = -1;
+  p->connector_began_ns = k->began_ns;
   lock_take (&p->lock);
   p->connector = NULL;
   if (k->meta)
@@ -261,7 +293,7 @@ take_connection (struct nbdpool *p)
 static void
 reconsider_more_locked (struct nbdpool *p, uint64_t now)
 {
-  if (now >= p->extra_blocked_ns && p->connector == NULL)
+  if ((p->parked || now >= p->extra_blocked_ns) && p->connector == NULL)
     p->want_more = p->up && p->nconns < p->max_conns
       && p->outstanding > NBDPOOL_MORE_ABOVE * p->nconns;
   if (!p->want_more || p->more_failed || now >= p->spread_until_ns)
@@ -279,7 +311,7 @@ connect_if_needed (struct nbdpool *p)
     take_connection (p);
   lock_take (&p->lock);
   reconsider_more_locked (p, now);
-  data = p->up ? p->want_more && now >= p->extra_blocked_ns : now >= p->retry_ns;
+  data = p->up ? p->want_more && (p->parked || now >= p->extra_blocked_ns) : now >= p->retry_ns;
   meta = p->up && p->want_meta && p->meta == NULL && now >= p->meta_blocked_ns;
   if (p->connector != NULL)
     data = meta = false;
@@ -288,6 +320,8 @@ connect_if_needed (struct nbdpool *p)
   lock_drop (&p->lock);
 
   if ((data || meta) && start_connector (p, !data) != 0) {
+    if (data)
+      unpark_in_vain (p, now);
     if (data)
       nbdpool_plan_retry (p, NBDPOOL_BACKOFF_MAX_NS);
     else
@@ -329,11 +363,11 @@ is_overdue_locked (struct nbdconn *c, uint64_t now)
  * for.
  */
 static bool
-may_close_locked (struct nbdconn *c, uint64_t now)
+may_close_locked (struct nbdconn *c, uint64_t now, uint64_t idle_ns)
 {
   return c->nflight == 0 && list_is_empty (&c->pinned)
     && (c->nwritten == c->nflushed || !c->pool->base.info.can_flush)
-    && now - c->used_ns >= c->pool->params->idle_ns
+    && now - c->used_ns >= idle_ns
     && atomic_load_explicit (&c->users, memory_order_relaxed) == 0;
 }
 
@@ -368,26 +402,33 @@ look_after_idle_locked (struct nbdpool *p, uint64_t now)
   return any;
 }
 
-static void
-close_idle (struct nbdpool *p)
+/* Close one connection that was not used for idle_ns; the first goes last, when nothing waits for any.
+ * False: there is none.
+ */
+static bool
+close_idle (struct nbdpool *p, uint64_t idle_ns)
 {
   uint64_t now = clock_now (p->clock);
   struct nbdconn *c = NULL;
   unsigned i;
 
   lock_take (&p->lock);
-  if (p->meta != NULL && may_close_locked (p->meta, now))
+  if (p->meta != NULL && may_close_locked (p->meta, now, idle_ns))
     c = p->meta;
   for (i = p->nconns; c == NULL && i > 1; i--)
-    if (may_close_locked (p->conn[i - 1], now))
+    if (may_close_locked (p->conn[i - 1], now, idle_ns))
       c = p->conn[i - 1];
+  if (c == NULL && p->nconns == 1 && p->outstanding == 0 && p->connector == NULL && p->meta == NULL
+      && may_close_locked (p->conn[0], now, idle_ns))
+    c = p->conn[0];
   if (c != NULL)
     c->state = CONN_LEAVING;    /* nobody sends on it from here */
   lock_drop (&p->lock);
   if (c == NULL)
-    return;
+    return false;
   nbd_aio_disconnect (c->wire.link.h, 0);
   nbdpool_die (c, NULL);
+  return true;
 }
 
 static void
@@ -487,7 +528,7 @@ next_instant_locked (struct nbdpool *p, uint64_t now)
     if (c->state == CONN_BURIED)
       min_ns (&next, now, c->quarantine_ns);
   }
-  for (i = 1; i < p->nconns; i++)
+  for (i = 0; i < p->nconns; i++)
     min_ns (&next, now, p->conn[i]->used_ns + p->params->idle_ns);
   if (p->meta != NULL)
     min_ns (&next, now, p->meta->used_ns + p->params->idle_ns);
@@ -580,8 +621,19 @@ nbdtend_turn (struct nbdpool *p)
   connect_if_needed (p);
   check_gate (p);
   answer_without_meta (p);
-  close_idle (p);
+  close_idle (p, p->params->idle_ns);
   nbdpool_pump (p);
   nbdtend_arm_timer (p);
 }
 
+
+unsigned
+nbdtend_rest (struct nbdpool *p)
+{
+  unsigned n = 0;
+
+  while (!p->closing && close_idle (p, 0))
+    n++;
+  tend_dying (p);
+  return n;
+}

@@ -24,6 +24,9 @@ extern void nbdtend_turn (struct nbdpool *);
 /* Set the timer for the next turn. */
 extern void nbdtend_arm_timer (struct nbdpool *);
 
+/* Close what is idle, now: on the loop.  How many connections it was. */
+extern unsigned nbdtend_rest (struct nbdpool *);
+
 /* Answer every queued request that would not be admitted now. */
 extern void nbdtend_refuse_queued (struct nbdpool *);
 

@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <libnbd.h>
@@ -145,7 +144,7 @@ on_timer (struct evloop_timer *timer)
 static bool
 is_final (int err)
 {
-  return err == ENOENT || err == EPERM || err == EINVAL || err == ENOMEM;
+  return err == ENOENT || err == EPERM || err == EINVAL || err == ENOMEM || err == EMFILE || err == ENFILE;
 }
 
 /* In the thread that opens: try until reconnect_ns has passed. */
@@ -208,9 +207,6 @@ free_origin (struct nbdpool *p)
 {
   if (p->cancel_fd != -1)
     close (p->cancel_fd);
-  assert (p->nkicks == p->nkicks_made);
-  while (p->nkicks > 0)
-    close (p->kick[--p->nkicks]);
   lock_release (&p->lock);
   free (p->export_name);
   free (p->canonical);
@@ -249,9 +245,8 @@ make_origin (const struct nbdlink_params *params, const char *name, struct evloo
   if (link->canonical != NULL)
     p->canonical = strdup (link->canonical);
   p->base.description = p->description = nbd_get_export_description (link->h);  /* NULL: it has none */
-  p->cancel_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (p->export_name == NULL || (link->canonical != NULL && p->canonical == NULL)
-      || p->cancel_fd == -1) {
+  p->cancel_fd = -1;
+  if (p->export_name == NULL || (link->canonical != NULL && p->canonical == NULL)) {
     free_origin (p);
     return ENOMEM;
   }
@@ -322,7 +317,7 @@ close_begins (void *arg)
   lock_take (&p->lock);
   p->closing = true;
   lock_drop (&p->lock);
-  if (write (p->cancel_fd, &one, sizeof one) == -1)
+  if (p->connector != NULL && write (p->cancel_fd, &one, sizeof one) == -1)
     assert (errno == EAGAIN);
   return 0;
 }
@@ -460,8 +455,23 @@ nbd_get_stats (struct origin *origin, struct origin_stats *stats)
   lock_drop (&p->lock);
 }
 
+static int
+rest_on_loop (void *arg)
+{
+  return nbdtend_rest (arg);
+}
+
+static unsigned
+nbd_rest (struct origin *origin)
+{
+  struct nbdpool *p = origin_nbd_of (origin);
+
+  return evloop_call (p->loop, rest_on_loop, p);
+}
+
 static const struct origin_ops ops = {
   .name = "nbd",
+  .rest = nbd_rest,
   .submit = nbd_submit,
   .drive = nbddrive_run,
   .depth = nbd_depth,

@@ -170,6 +170,12 @@ origin_is_up (struct origin *o)
   return o->ops->is_up (o);
 }
 
+unsigned
+origin_rest (struct origin *o)
+{
+  return o->ops->rest != NULL ? o->ops->rest (o) : 0;
+}
+
 void
 origin_get_stats (struct origin *o, struct origin_stats *stats)
 {

@@ -172,6 +172,11 @@ struct origin_ops {
   /* Is a connection up, so that a request submitted now would be sent now? */
   bool (*is_up) (struct origin *);
 
+  /* Let go of what is not needed just now and can be had again: connections.  Says how many.  Not from the event
+   * loop.  May be NULL.
+   */
+  unsigned (*rest) (struct origin *);
+
   /* Add what the front cannot count (reconnects).  May be NULL. */
   void (*get_stats) (struct origin *, struct origin_stats *);
 
@@ -201,6 +206,7 @@ extern void origin_submit (struct origin *, struct origin_req *);
 extern void origin_set_events (struct origin *, const struct origin_events *);
 extern unsigned origin_depth (struct origin *);
 extern bool origin_is_up (struct origin *);
+extern unsigned origin_rest (struct origin *);
 extern void origin_get_stats (struct origin *, struct origin_stats *);
 extern void origin_close (struct origin *);
 

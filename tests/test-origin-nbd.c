@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -244,7 +245,6 @@ TEST (more_connections_come_with_more_requests_and_go_when_idle)
   fixture_init (&f, "-t16 size=1M extents=no");
   f.params->idle_ns = 50 * NSEC_PER_MSEC;
   fixture_begin (&f, NULL);
-  wait_for_connections (&f, 1);
   assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
   ask_many (&f, a, 8, 0, ORIGIN_PRIO_DEMAND);
   assert_true (nbdserver_say (&f.server, NULL, 0, "wait read 8"));
@@ -253,8 +253,8 @@ TEST (more_connections_come_with_more_requests_and_go_when_idle)
   wait_for_connections (&f, 4);
   assert_true (nbdserver_say (&f.server, NULL, 0, "open read"));
   asks_wait (a, 64, 0);
-  wait_for_connections (&f, 1);
-  assert_int_equal (f.nlost, 3);
+  wait_for_connections (&f, 0);
+  WAIT_FOR (f.nlost == 4);
   /* It all works as before. */
   assert_int_equal (command (&f, ORIGIN_FLUSH, 0, 0, NULL), 0);
   fixture_close (&f);
@@ -291,9 +291,163 @@ TEST (an_idle_connection_stays_while_its_writes_are_not_flushed)
 
     assert_int_equal (origin_do (f.origin, &flush), 0);
   }
-  WAIT_FOR (f.nlost == 1);
-  wait_for_connections (&f, 1);
+  WAIT_FOR (f.nlost == 2);
+  wait_for_connections (&f, 0);
   assert_int_equal (f.lost[0], carrier[1]);
+  fixture_close (&f);
+}
+
+static unsigned
+open_descriptors (void)
+{
+  DIR *d = opendir ("/proc/self/fd");
+  unsigned n = 0;
+
+  assert_non_null (d);
+  while (readdir (d) != NULL)
+    n++;
+  closedir (d);
+  return n;
+}
+
+static uint64_t
+reconnects (struct fixture *f)
+{
+  struct origin_stats stats;
+
+  origin_get_stats (f->origin, &stats);
+  return stats.reconnects;
+}
+
+TEST (the_last_connection_goes_when_idle_and_one_comes_when_needed)
+{
+  static const char *const servers[] = { "size=1M", "size=1M multiconn=no" };
+  char in[4096], out[4096];
+  struct extents e;
+  unsigned i, before;
+
+  for (i = 0; i < 2; i++) {
+    struct fixture f;
+
+    fixture_init (&f, servers[i]);
+    f.params->idle_ns = 20 * NSEC_PER_MSEC;
+    before = open_descriptors ();
+    fixture_begin (&f, NULL);
+    wait_for_connections (&f, 0);
+    /* Nothing is left but what wakes drivers, and that is kept for who comes next. */
+    WAIT_FOR (open_descriptors () <= before + 2);
+    assert_true (origin_is_up (f.origin));
+    commands_work (&f, in, out, sizeof in);
+    wait_for_connections (&f, 0);
+    extents_of (&f, &e, 0, M, 0);
+    assert_int_equal (e.err, 0);
+    assert_int_equal (e.end, M);
+    wait_for_connections (&f, 0);
+    WAIT_FOR (open_descriptors () <= before + 2);
+    /* That is no loss of the origin. */
+    assert_int_equal (reconnects (&f), 0);
+    assert_string_equal (f.said, "");
+    fixture_close (&f);
+  }
+}
+
+TEST (idle_connections_go_at_once_when_asked_to)
+{
+  struct fixture f;
+  struct ask *a = asks (1);
+  char in[4096], out[4096];
+
+  fixture_open (&f, "size=1M multiconn=no", NULL);
+  assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
+  ask_one (&f, a, ORIGIN_READ, 0, 512, ORIGIN_PRIO_DEMAND);
+  assert_true (nbdserver_say (&f.server, NULL, 0, "wait read 1"));
+  assert_int_equal (origin_rest (f.origin), 0);
+  assert_true (nbdserver_say (&f.server, NULL, 0, "open read"));
+  asks_wait (a, 1, 0);
+  WAIT_FOR (origin_rest (f.origin) == 1);
+  wait_for_connections (&f, 0);
+  assert_int_equal (origin_rest (f.origin), 0);
+  commands_work (&f, in, out, sizeof in);
+  fixture_close (&f);
+}
+
+TEST (an_origin_that_left_while_nothing_was_needed_is_waited_for)
+{
+  struct fixture f;
+  struct ask *a = asks (1);
+  char buf[512];
+
+  fixture_init (&f, "size=1M");
+  f.params->idle_ns = 20 * NSEC_PER_MSEC;
+  fixture_begin (&f, NULL);
+  wait_for_connections (&f, 0);
+  nbdserver_stop (&f.server, SIGKILL);
+  assert_true (origin_is_up (f.origin));        /* as far as anybody knows */
+  ask_one (&f, a, ORIGIN_READ, 0, 512, ORIGIN_PRIO_DEMAND);
+  WAIT_FOR (said (&f, "cannot connect"));
+  assert_false (origin_is_up (f.origin));
+  nbdserver_start (&f.server, "size=1M");
+  asks_wait (a, 1, 0);
+  assert_true (said (&f, "connected again"));
+  assert_int_equal (reconnects (&f), 1);
+
+  /* As something else: nothing is asked of it. */
+  wait_for_connections (&f, 0);
+  nbdserver_stop (&f.server, SIGKILL);
+  nbdserver_start (&f.server, "-r size=1M");
+  assert_int_equal (command (&f, ORIGIN_READ, 0, 512, buf), EIO);
+  assert_int_equal (f.failed_err, EIO);
+  assert_false (origin_is_up (f.origin));
+  fixture_close (&f);
+}
+
+TEST (an_origin_that_left_while_nothing_was_needed_is_not_waited_for_longer_than_another)
+{
+  struct fixture f;
+  char buf[512];
+
+  fixture_init (&f, "size=1M");
+  f.params->idle_ns = 20 * NSEC_PER_MSEC;
+  f.params->reconnect_ns = 50 * NSEC_PER_MSEC;
+  fixture_begin (&f, NULL);
+  wait_for_connections (&f, 0);
+  nbdserver_stop (&f.server, SIGKILL);
+  assert_int_equal (command (&f, ORIGIN_READ, 0, 512, buf), ETIMEDOUT);
+  fixture_close (&f);
+}
+
+TEST (without_descriptors_an_open_fails_at_once_and_says_so)
+{
+  struct fixture f;
+  struct rlimit before, few;
+  struct origin *origin;
+  char *canonical, *why, buf[512];
+  unsigned left;
+
+  fixture_open (&f, "size=1M", NULL);
+  assert_int_equal (getrlimit (RLIMIT_NOFILE, &before), 0);
+  /* Down to none at all: wherever it fails, it fails cleanly. */
+  for (left = 0; left < 8; left++) {
+    int dup_of_0 = dup (0), err;
+
+    assert_true (dup_of_0 != -1);
+    close (dup_of_0);           /* the lowest that is free */
+    few = before;
+    few.rlim_cur = (unsigned) dup_of_0 + left;
+    assert_int_equal (setrlimit (RLIMIT_NOFILE, &few), 0);
+    canonical = why = NULL;
+    err = origin_nbd_open (f.params, NULL, f.loop, &origin, &canonical, &why);
+    assert_int_equal (setrlimit (RLIMIT_NOFILE, &before), 0);
+    if (err == 0)
+      origin_close (origin);
+    else if (err != EMFILE)
+      fail_msg ("%u left: %s", left, strerror (err));
+    assert_true (err == 0 || why == NULL || strstr (why, "Too many open files") != NULL);
+    free (why);
+    free (canonical);
+  }
+  /* Who is there goes on. */
+  assert_int_equal (command (&f, ORIGIN_READ, 0, 512, buf), 0);
   fixture_close (&f);
 }
 
@@ -364,6 +518,11 @@ main (void)
     cmocka_unit_test (demand_goes_before_readahead_and_that_before_writeback),
     cmocka_unit_test (more_connections_come_with_more_requests_and_go_when_idle),
     cmocka_unit_test (an_idle_connection_stays_while_its_writes_are_not_flushed),
+    cmocka_unit_test (the_last_connection_goes_when_idle_and_one_comes_when_needed),
+    cmocka_unit_test (idle_connections_go_at_once_when_asked_to),
+    cmocka_unit_test (an_origin_that_left_while_nothing_was_needed_is_waited_for),
+    cmocka_unit_test (an_origin_that_left_while_nothing_was_needed_is_not_waited_for_longer_than_another),
+    cmocka_unit_test (without_descriptors_an_open_fails_at_once_and_says_so),
     cmocka_unit_test (a_socket_that_takes_no_more_is_written_when_it_does),
     cmocka_unit_test (an_origin_that_is_closed_answers_what_waits),
     cmocka_unit_test (a_server_that_is_about_to_answer_is_heard_out),
