@@ -180,7 +180,7 @@ struct nbdpool {
   uint64_t backoff_ns, retry_ns;        /* next attempt not before retry_ns; 0: none is planned */
   uint64_t connector_began_ns;  /* the last one that ended */
   uint64_t extra_blocked_ns, meta_blocked_ns;
-  bool said_down;
+  char *said_down;              /* why it cannot be connected to, as was said last; or NULL */
   unsigned short rnd[3];
 
   struct evloop_work work;

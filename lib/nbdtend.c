@@ -219,7 +219,8 @@ adopt (struct nbdpool *p, struct nbdlink *link)
   if (first) {
     if (!parked)
       nbdpool_notice (p, 2, "connected again");
-    p->said_down = false;
+    free (p->said_down);
+    p->said_down = NULL;
     nbdtend_refuse_queued (p);     /* beyond a smaller end */
   }
 }
@@ -240,6 +241,17 @@ adopt_meta (struct nbdpool *p, struct nbdlink *link)
   lock_drop (&p->lock);
 }
 
+/* Once, and again when it is something else: a server that restarted, and has the wrong certificate now. */
+static void
+say_why_down (struct nbdpool *p, const char *why)
+{
+  if (p->said_down != NULL && strcmp (p->said_down, why) == 0)
+    return;
+  nbdpool_notice (p, 2, "cannot connect: %s; trying on", why);
+  free (p->said_down);
+  p->said_down = strdup (why);  /* without memory it is said again */
+}
+
 static void
 connect_failed (struct nbdpool *p, const struct nbdconnector *k)
 {
@@ -254,10 +266,7 @@ connect_failed (struct nbdpool *p, const struct nbdconnector *k)
     p->extra_blocked_ns = now + EXTRA_BLOCK_NS;
     return;
   }
-  if (!p->said_down)
-    nbdpool_notice (p, 2, "cannot connect: %s; trying on",
-                    k->why != NULL ? k->why : strerror (k->err));
-  p->said_down = true;
+  say_why_down (p, k->why != NULL ? k->why : strerror (k->err));
   nbdpool_plan_reconnect (p, 0);
 }
 

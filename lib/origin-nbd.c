@@ -211,6 +211,7 @@ free_origin (struct nbdpool *p)
   free (p->export_name);
   free (p->canonical);
   free (p->description);
+  free (p->said_down);
   free (p);
 }
 

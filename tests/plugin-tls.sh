@@ -174,3 +174,62 @@ while errno_of(h.flush) is not None:
 with open('$durable', 'rb') as f:
     assert f.read(8192) == pattern(1, 4096) + pattern(2, 4096)
 h.shutdown()"
+stop_nbdkit cache || fail "the cache ended with $?"
+kill_origin
+
+# The origin comes back with another certificate, or with one of another authority: the same, and the
+# log says why.  It is asked again and again, until the right one is there.
+serve_tls () {
+  rm -f far.pid
+  "$launch" "$NBDKIT" -f --exit-with-parent -P far.pid -i localhost -p "$port" --tls=require \
+    --tls-certificates="$1" "$testorigin" size=1M extents=no durable="$tmp/far" \
+    control="$tmp/far.ctl" > far.log 2>&1 < /dev/null &
+  far=$!
+  cleanup_fn kill $far 2> /dev/null
+  wait_until 10 test -s far.pid || { cat far.log; fail "no server with $1"; }
+}
+serve_no_more () {
+  kill -KILL "$far"
+  wait "$far" 2> /dev/null || :
+}
+far_stat () {
+  "$builddir/tests/originctl" "$tmp/far.ctl" stats | sed -n "s/^$1=//p"
+}
+port=$("$PYTHON3" -c 'import socket
+s = socket.socket()
+s.bind(("localhost", 0))
+print(s.getsockname()[1])')
+serve_tls right
+start_nbdkit cache "$plugin" "nbds://localhost:$port/" tls-certificates=trust reconnect=0.3 \
+  cache-dirty-expire=0.05
+client "h = connect('$cache_sock')
+h.pwrite(pattern(3, 4096), 0)
+h.flush()"
+n=0
+for name in strange othername expired selfsigned; do
+  n=$((n + 1))
+  serve_no_more
+  serve_tls $name
+  client "
+assert errno_of(h.pread, 4096, 65536 * $n) == 'EIO'
+assert h.pread(4096, 0) == pattern(3, 4096)
+h.pwrite(pattern(3, 4096, $n * 4096), $n * 4096)
+assert errno_of(h.flush) == 'EIO'"
+  for kind in read write flush; do
+    [ "$(far_stat $kind)" -eq 0 ] || fail "a $kind went to $name"
+  done
+  serve_no_more
+  serve_tls right
+  client "
+end = time.monotonic() + 20 * $pc_slowness
+while errno_of(h.flush) is not None:
+    assert time.monotonic() < end, 'the certificate is the right one, and the cache is not back'
+with open('$tmp/far', 'rb') as f:
+    assert f.read(4096 * ($n + 1)) == pattern(3, 4096 * ($n + 1))"
+done
+grep 'cannot connect' cache.log > why || fail "no word about a certificate that is wrong"
+# Not each time: five lines in ten seconds are enough.
+grep -q 'certificate verification' why || { cat why; fail "not said what is wrong"; }
+at_most "lines about it" "$(wc -l < why)" 24
+client "h.shutdown()"
+stop_nbdkit cache || fail "the cache ended with $?"
