@@ -559,6 +559,52 @@ report_why (struct pagecache *pc, const char *name, char *why)
   free (why);
 }
 
+/* Exports that nobody has open let go of their connections.  The table is held, and is let go meanwhile. */
+static unsigned
+rest_locked (struct pagecache *pc)
+{
+  struct list_node *n;
+  unsigned count = 0;
+
+  list_for_each (n, &pc->exports) {
+    struct export *ex = list_entry (n, struct export, node);
+
+    if (ex->state != EXPORT_READY || ex->files)
+      continue;
+    ex->refs++;                 /* keeps ex, and so the place in the list */
+    lock_drop (&pc->table);
+    count += origin_rest (ex->origin);
+    lock_take (&pc->table);
+    put_export_locked (ex);
+  }
+  return count;
+}
+
+bool
+pagecache_let_go (struct pagecache *pc)
+{
+  bool any;
+
+  lock_take (&pc->table);
+  any = rest_locked (pc) > 0;
+  lock_drop (&pc->table);
+  return any;
+}
+
+/* Open an origin.  When there are no descriptors for it, exports that nobody has open make way; their caches stay. */
+static int
+open_origin (struct pagecache *pc, const char *asked, struct origin **ret, char **canonical, char **why)
+{
+  int err = pc->factory.open (pc->factory.arg, asked, pc->loop, ret, canonical, why);
+
+  if ((err == EMFILE || err == ENFILE) && pagecache_let_go (pc)) {
+    free (*why);
+    *why = NULL;
+    err = pc->factory.open (pc->factory.arg, asked, pc->loop, ret, canonical, why);
+  }
+  return err;
+}
+
 /* Others may hold all the memory at the moment.  Exports that nobody uses make way; then opening waits for pages to be
  * written back, as reading and writing do (op_may_wait), and is counted as who waits, so that write-back makes haste.
  * Looked for every 10 ms, for at most a minute, and while there is a page at all that may go.
@@ -600,7 +646,7 @@ open_export (struct export *ex, const char *asked, char **canonical)
   char *why = NULL;
   int err;
 
-  err = pc->factory.open (pc->factory.arg, asked, pc->loop, &ex->origin, canonical, &why);
+  err = open_origin (pc, asked, &ex->origin, canonical, &why);
   if (err) {
     report_why (pc, asked ? asked : "origin", why);
     return err;
@@ -745,7 +791,7 @@ open_direct (struct pagecache *pc, const char *asked, struct pagecache_file *f)
 {
   const struct origin_events events = { .notice = direct_notice, .arg = pc };
   char *canonical = NULL, *why = NULL;
-  int err = pc->factory.open (pc->factory.arg, asked, pc->loop, &f->origin, &canonical, &why);
+  int err = open_origin (pc, asked, &f->origin, &canonical, &why);
 
   free (canonical);
   if (err) {

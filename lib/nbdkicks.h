@@ -4,7 +4,7 @@
  *
  * They are lent to connections and never closed before all origins are: a late kick may still come for one
  * whose connection has gone, and must hit no other file.  For who has it then it is a turn in vain.  They are
- * shared by all origins of a cache, so an export without connections holds none.
+ * shared by all origins of a cache, so there are as many as there were connections at once.
  *
  * Threads  any.
  * Locks    one of its own, of the rank of an origin's; none is held by who calls.

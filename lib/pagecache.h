@@ -122,6 +122,11 @@ struct pagecache_info {
  */
 extern int pagecache_open (struct pagecache *, const char *name, bool read_only, struct pagecache_file **);
 extern void pagecache_close (struct pagecache_file *);
+
+/* Descriptors are short: the connections of exports that nobody has open are closed, as far as nothing is under way on them;
+ * they are made again when needed.  True if there were any.
+ */
+extern bool pagecache_let_go (struct pagecache *);
 extern const struct pagecache_info *pagecache_get_info (struct pagecache_file *);
 
 /* Asked now and then by a call that waits, from the thread that waits: true makes the call give up with

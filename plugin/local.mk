@@ -7,6 +7,8 @@ plugin_LTLIBRARIES += %D%/nbdkit-pagecache-plugin.la
 
 # Shared with tests/, which builds them around a double of the core.
 PLUGIN_SOURCES = \
+	%D%/descriptors.c \
+	%D%/descriptors.h \
 	%D%/options.c \
 	%D%/options.h \
 	%D%/parse.c \

@@ -269,6 +269,21 @@ read_reconnect (struct options *o, enum option which, const char *value, char bu
 }
 
 static const char *
+read_clients (struct options *o, enum option which, const char *value, char buf[REASON_MAX])
+{
+  uint64_t n;
+  const char *why = parse_number (value, &n);
+
+  (void) which, (void) buf;
+  if (why != NULL)
+    return why;
+  if (n < 1 || n > OPTIONS_CLIENTS_MAX)
+    return "out of range";
+  o->clients = n;
+  return NULL;
+}
+
+static const char *
 read_cache (struct options *o, enum option which, const char *value, char buf[REASON_MAX])
 {
   static const struct { const char *word; enum pagecache_mode mode; } modes[] = {
@@ -449,6 +464,8 @@ static const struct rule rules[OPTION_NR] = {
   { "timeout", "0.001 to 604800 seconds", read_timeout, false },
   [OPTION_RECONNECT] =
   { "reconnect", "0 to 604800 seconds", read_reconnect, false },
+  [OPTION_CLIENTS] =
+  { "clients", "1 to 65535", read_clients, false },
   [OPTION_CACHE] =
   { "cache", "writeback, writethrough, none or unsafe", read_cache, false },
   [OPTION_CACHE_SIZE] =
@@ -476,6 +493,8 @@ const char options_help[] =
   "  tls-verify=BOOL, tls-username=NAME, tls-psk=FILE,\n"
   "  connections=N (4 where the origin allows several, else 1),\n"
   "  timeout=SECONDS (30), reconnect=SECONDS (60)\n"
+  "Its clients:\n"
+  "  clients=N (1000)\n"
   "The cache:\n"
   "  cache=writeback|writethrough|none|unsafe (writeback),\n"
   "  cache-size=SIZE (256M), cache-readahead=SIZE|off (32M),\n"
@@ -597,6 +616,7 @@ options_init (struct options *o)
   *o = (struct options) {
     .dirty_max = { .is_percent = true, .percent = 50 },
     .dirty_background = { .is_percent = true, .percent = 10 },
+    .clients = OPTIONS_CLIENTS,
     .ram = pages > 0 && page_size > 0 ? (uint64_t) pages * page_size : UINT64_MAX,
   };
   pagecache_options_init (&o->cache);

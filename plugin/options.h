@@ -45,6 +45,7 @@ enum option {
   OPTION_CONNECTIONS,
   OPTION_TIMEOUT,
   OPTION_RECONNECT,
+  OPTION_CLIENTS,
   OPTION_CACHE,
   OPTION_CACHE_SIZE,
   OPTION_CACHE_READAHEAD,
@@ -61,6 +62,8 @@ enum option {
 #define OPTIONS_READAHEAD_MIN UINT64_C (4096)
 #define OPTIONS_DIRTY_MAX_MIN UINT64_C (65536)
 #define OPTIONS_CONNECTIONS_MAX 64
+#define OPTIONS_CLIENTS_MAX 65535
+#define OPTIONS_CLIENTS 1000
 #define OPTIONS_EXPORT_NAME_MAX 4096                    /* K-33 */
 
 /* A share of cache-size that is not known when the parameter is read. */
@@ -76,6 +79,7 @@ struct options {
   char *value[OPTION_NR];       /* as typed; NULL: not given */
   char *path[OPTION_NR];        /* the same made absolute, where it is a path */
   struct uri uri;               /* what OPTION_URI says */
+  unsigned clients;             /* that may be connected at once */
   struct option_share dirty_max, dirty_background;
   uint64_t ram;                 /* bytes; a test may change it between init and complete */
   char *warning;                /* from complete: one line, or NULL */

@@ -32,6 +32,7 @@
 #include <libnbd.h>
 
 #include "clock.h"
+#include "descriptors.h"
 #include "list.h"
 #include "log.h"
 #include "options.h"
@@ -61,6 +62,10 @@ static struct {
 
   /* For what clients can provoke before they have a handle. */
   struct log_limit limit;
+
+  /* Clients that have an export open, or are about to. */
+  _Atomic unsigned nclients;
+  _Atomic uint64_t let_go_after_ns;     /* exports have nothing to give until then */
 
   /* Guarded by handles_lock: close may be skipped when nbdkit quits (K-32). */
   struct list handles;
@@ -172,6 +177,7 @@ on_after_fork (void)
   sigset_t all, before;
   int err;
 
+  descriptors_raise ();
   err = pagecache_start (plugin.cache);
   if (err != 0) {
     nbdkit_error ("pagecache: the cache cannot be started: %s", strerror (err));
@@ -202,6 +208,7 @@ close_handle (struct handle *h)
   pthread_mutex_unlock (&handles_lock);
   pagecache_close (h->file);
   free (h);
+  atomic_fetch_sub (&plugin.nclients, 1);
 }
 
 static void
@@ -268,17 +275,76 @@ client_has_gone (void *arg)
   return atomic_exchange (&h->gone, true) && !atomic_load (&plugin.quitting);
 }
 
-static void *
-on_open (int readonly)
+/* Are there enough descriptors that `want' may be taken, and the reserve is left?  Exports that nobody has
+ * open make way.
+ */
+static bool
+has_descriptors (unsigned want)
 {
-  const char *name = nbdkit_export_name ();
+  uint64_t now;
+
+  want += descriptors_reserve ();
+  if (descriptors_are_free (want))
+    return true;
+  /* Exports are walked for it: not for each of many that are refused. */
+  now = clock_now (&plugin.clock);
+  if (now < atomic_load (&plugin.let_go_after_ns))
+    return false;
+  if (!pagecache_let_go (plugin.cache))
+    atomic_store (&plugin.let_go_after_ns, now + 100 * NSEC_PER_MSEC);
+  return descriptors_are_free (want);
+}
+
+/* A client has connected, and nothing was said yet: here it costs nothing to be refused (S-1).
+ * How many are counted is those that came to open an export: nbdkit does not tell when one
+ * goes that never did.  What these hold is descriptors, so those are looked at.
+ */
+static int
+on_preconnect (int readonly)
+{
+  (void) readonly;
+  if (atomic_load (&plugin.nclients) >= plugin.options.clients) {
+    log_limited (&plugin.log, &plugin.limit, LOG_LEVEL_ERROR, "a client is refused: %u are here (clients=%u)",
+                 atomic_load (&plugin.nclients), plugin.options.clients);
+    return -1;
+  }
+  if (!has_descriptors (0)) {
+    log_limited (&plugin.log, &plugin.limit, LOG_LEVEL_ERROR, "a client is refused: descriptors are short");
+    return -1;
+  }
+  return 0;
+}
+
+/* What an export takes at most when it is opened: a connection, or two, that are not made yet, a look at the
+ * origin, and what belongs to them.
+ */
+#define OPEN_DESCRIPTORS 8
+
+/* Who wants to open is counted already. */
+static bool
+may_open (const char *name)
+{
+  struct log_name q;
+  const char *why;
+
+  if (atomic_load (&plugin.nclients) > plugin.options.clients)
+    why = "too many clients are here";
+  else if (!has_descriptors (OPEN_DESCRIPTORS))
+    why = "descriptors are short";
+  else
+    return true;
+  log_limited (&plugin.log, &plugin.limit, LOG_LEVEL_ERROR, "%s: a client is refused: %s",
+               log_quote_string (&q, name), why);
+  nbdkit_set_error (EIO);
+  return false;
+}
+
+static struct handle *
+open_handle (const char *name, bool readonly)
+{
   struct handle *h;
   int err;
 
-  if (name == NULL) {
-    nbdkit_set_error (EIO);
-    return NULL;
-  }
   h = calloc (1, sizeof *h);
   if (h == NULL) {
     nbdkit_set_error (ENOMEM);
@@ -303,6 +369,24 @@ on_open (int readonly)
   pthread_mutex_lock (&handles_lock);
   list_push_back (&plugin.handles, &h->node);
   pthread_mutex_unlock (&handles_lock);
+  return h;
+}
+
+static void *
+on_open (int readonly)
+{
+  const char *name = nbdkit_export_name ();
+  struct handle *h = NULL;
+
+  if (name == NULL) {
+    nbdkit_set_error (EIO);
+    return NULL;
+  }
+  atomic_fetch_add (&plugin.nclients, 1);
+  if (may_open (name))
+    h = open_handle (name, readonly);
+  if (h == NULL)
+    atomic_fetch_sub (&plugin.nclients, 1);
   return h;
 }
 
@@ -621,6 +705,7 @@ on_dump_plugin (void)
   printf ("pagecache_cache_size_min=%ju\n", (uintmax_t) OPTIONS_CACHE_SIZE_MIN);
   printf ("pagecache_cache_size_max=%ju\n", (uintmax_t) OPTIONS_CACHE_SIZE_MAX);
   printf ("pagecache_connections_max=%d\n", OPTIONS_CONNECTIONS_MAX);
+  printf ("pagecache_clients_max=%d\n", OPTIONS_CLIENTS_MAX);
 #ifdef PC_DEBUG
   printf ("pagecache_debug_checks=1\n");
 #else
@@ -647,6 +732,7 @@ static struct nbdkit_plugin table = {
   .cleanup = on_cleanup,
   .list_exports = on_list_exports,
   .default_export = on_default_export,
+  .preconnect = on_preconnect,
   .open = on_open,
   .close = on_close,
   .export_description = on_export_description,

@@ -21,6 +21,8 @@ EXTRA_DIST += \
 CLIENTS_TESTS = \
 	%D%/kernel-client.sh \
 	%D%/plugin-crash.sh \
+	%D%/plugin-many-clients.sh \
+	%D%/plugin-many-exports.sh \
 	%D%/plugin-origins-foreign.sh \
 	%D%/plugin-origins-nbdkit.sh \
 	%D%/plugin-stopped-origin.sh \
@@ -34,8 +36,10 @@ dist_check_SCRIPTS += $(CLIENTS_TESTS)
 dist_check_SCRIPTS += %D%/kernel-pressure.sh
 SOAK_TESTS += \
 	%D%/kernel-client.sh \
+	\
 	%D%/kernel-pressure.sh \
 	%D%/plugin-crash.sh \
+	%D%/plugin-many-exports.sh \
 	%D%/plugin-origins-foreign.sh \
 	%D%/plugin-origins-nbdkit.sh \
 	$(NULL)

@@ -78,6 +78,7 @@ nm -D --defined-only "$fake" | awk '$2 != "A" { print $3 }' |
 for key in pagecache_version pagecache_nbdkit_api_version pagecache_libnbd_version \
            pagecache_libevent_version pagecache_page_size pagecache_modes \
            pagecache_cache_size_min pagecache_cache_size_max pagecache_connections_max \
+           pagecache_clients_max \
            pagecache_debug_checks thread_model; do
   grep -q "^$key=." "$tmp/dump" || fail "--dump-plugin lacks $key"
 done

@@ -54,6 +54,10 @@ refused "cache=a\\x0ab: unknown mode (allowed: writeback, writethrough, none or 
 refused "connections=0: out of range (allowed: 1 to 64)" $uri connections=0
 refused "connections=x: not a number (allowed: 1 to 64)" $uri connections=x
 refused "connections=65: out of range (allowed: 1 to 64)" $uri connections=65
+refused "clients=0: out of range (allowed: 1 to 65535)" $uri clients=0
+refused "clients=65536: out of range (allowed: 1 to 65535)" $uri clients=65536
+refused "clients=all: not a number (allowed: 1 to 65535)" $uri clients=all
+refused "clients=-1: negative (allowed: 1 to 65535)" $uri clients=-1
 refused "timeout=0: out of range $seconds" $uri timeout=0
 refused "timeout=10ms: not a number of seconds $seconds" $uri timeout=10ms
 refused "reconnect=-1: negative (allowed: 0 to 604800 seconds)" $uri reconnect=-1

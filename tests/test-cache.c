@@ -463,6 +463,93 @@ TEST (a_name_that_is_opened_twice_at_once_has_one_inode)
   pagecache_free (pc);
 }
 
+/* Descriptors, of which there are few. */
+static struct {
+  unsigned free, rests;
+} fds;
+
+struct holder {
+  struct origin o;
+  bool holds;
+};
+
+static unsigned
+holder_rest (struct origin *o)
+{
+  struct holder *h = container_of (o, struct holder, o);
+  unsigned n = h->holds;
+
+  fds.rests++;
+  h->holds = false;
+  fds.free += n;
+  return n;
+}
+
+static void
+holder_close (struct origin *o)
+{
+  struct holder *h = container_of (o, struct holder, o);
+
+  fds.free += h->holds;
+  free (h);
+}
+
+static int
+holder_open (void *arg, const char *name, struct evloop *loop, struct origin **ret, char **canonical, char **why)
+{
+  static const struct origin_ops ops = {
+    .name = "bare", .submit = bare_submit, .depth = bare_depth, .is_up = bare_is_up, .rest = holder_rest,
+    .close = holder_close,
+  };
+  struct world *w = arg;
+  struct holder *h;
+
+  (void) name;
+  (void) loop;
+  (void) canonical;
+  if (fds.free == 0) {
+    *why = strdup ("no more files");
+    return EMFILE;
+  }
+  fds.free--;
+  h = calloc (1, sizeof *h);
+  h->holds = true;
+  h->o.ops = &ops;
+  h->o.info = w->info;
+  *ret = &h->o;
+  return 0;
+}
+
+TEST (exports_that_nobody_has_open_make_way_when_descriptors_are_short)
+{
+  struct world world = { .open = holder_open };
+  struct pagecache *pc;
+  struct pagecache_file *a, *b, *c;
+
+  fds.free = 2;
+  fds.rests = 0;
+  pc = start (&world, NULL);
+  assert_false (pagecache_let_go (pc));
+  assert_int_equal (pagecache_open (pc, "a", false, &a), 0);
+  assert_int_equal (pagecache_open (pc, "b", false, &b), 0);
+  /* Both are in use: the third is told so, once and without delay, and leaves nothing. */
+  assert_int_equal (pagecache_open (pc, "c", false, &c), EMFILE);
+  assert_false (pagecache_let_go (pc));
+  assert_int_equal (fds.rests, 0);
+  pagecache_close (b);
+  assert_int_equal (pagecache_open (pc, "c", false, &c), 0);
+  assert_int_equal (fds.rests, 1);
+  /* What made way is still there, and is opened without asking. */
+  assert_int_equal (pagecache_open (pc, "b", false, &b), 0);
+  pagecache_close (b);
+  pagecache_close (c);
+  assert_true (pagecache_let_go (pc));
+  assert_int_equal (fds.free, 1);
+  pagecache_close (a);
+  pagecache_free (pc);
+  assert_int_equal (fds.free, 2);
+}
+
 /* A page has to fit into a request. */
 TEST (an_origin_that_takes_less_than_a_page_is_refused)
 {
@@ -540,6 +627,7 @@ main (void)
     cmocka_unit_test (more_exports_in_use_than_memory_holds_are_refused),
     cmocka_unit_test (a_name_that_is_opened_twice_at_once_has_one_inode),
     cmocka_unit_test (without_a_cache_a_lost_connection_is_told_for_what_was_not_flushed_only),
+    cmocka_unit_test (exports_that_nobody_has_open_make_way_when_descriptors_are_short),
     cmocka_unit_test (an_origin_that_takes_less_than_a_page_is_refused),
     cmocka_unit_test (a_read_only_file_sends_nothing),
   };

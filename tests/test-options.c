@@ -253,6 +253,7 @@ TEST (defaults_are_those_of_the_manual)
   assert_false (c->origin.dynamic_export);
   assert_true (c->origin.tls_verify);
   assert_int_equal (c->origin.connections, 0);
+  assert_int_equal (o.clients, 1000);
   assert_int_equal (c->origin.timeout_ns, 30 * NSEC_PER_SEC);
   assert_int_equal (c->origin.reconnect_ns, 60 * NSEC_PER_SEC);
   assert_int_equal (c->mode, PAGECACHE_WRITEBACK);
@@ -445,6 +446,8 @@ TEST (bad_values_are_named_with_what_is_allowed)
   expect_refused (ORIGIN "cache=WriteBack", "cache=WriteBack: unknown mode" MODES);
   expect_refused (ORIGIN "connections=0", "connections=0: out of range (allowed: 1 to 64)");
   expect_refused (ORIGIN "connections=65", "connections=65: out of range (allowed: 1 to 64)");
+  expect_refused (ORIGIN "clients=0", "clients=0: out of range (allowed: 1 to 65535)");
+  expect_refused (ORIGIN "clients=65536", "clients=65536: out of range (allowed: 1 to 65535)");
   expect_refused (ORIGIN "connections=x", "connections=x: not a number (allowed: 1 to 64)");
   expect_refused (ORIGIN "timeout=0", "timeout=0: out of range" SECONDS);
   expect_refused (ORIGIN "timeout=-5", "timeout=-5: negative" SECONDS);
