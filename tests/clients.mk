@@ -14,12 +14,15 @@ check_LTLIBRARIES += %D%/uml-xstate.la
 dist_check_SCRIPTS += %D%/kernel-guest.sh
 
 EXTRA_DIST += \
+	%D%/churn.py \
 	%D%/crash-client.py \
 	%D%/kernel-functions.sh \
 	$(NULL)
 
 CLIENTS_TESTS = \
+	%D%/kernel-cgroup.sh \
 	%D%/kernel-client.sh \
+	%D%/plugin-churn.sh \
 	%D%/plugin-crash.sh \
 	%D%/plugin-many-clients.sh \
 	%D%/plugin-many-exports.sh \
@@ -32,12 +35,13 @@ CLIENTS_TESTS = \
 	$(NULL)
 TESTS += $(CLIENTS_TESTS)
 dist_check_SCRIPTS += $(CLIENTS_TESTS)
-# Twenty seconds, so in "make soak" alone.
-dist_check_SCRIPTS += %D%/kernel-pressure.sh
+# Twenty seconds and more, so in "make soak" alone.
+dist_check_SCRIPTS += %D%/kernel-huge.sh %D%/kernel-pressure.sh
 SOAK_TESTS += \
 	%D%/kernel-client.sh \
-	\
+	%D%/kernel-huge.sh \
 	%D%/kernel-pressure.sh \
+	%D%/plugin-churn.sh \
 	%D%/plugin-crash.sh \
 	%D%/plugin-many-exports.sh \
 	%D%/plugin-origins-foreign.sh \

@@ -279,5 +279,105 @@ pressure () {
   umount /mnt/host
 }
 
+# load SECONDS MEGABYTES: four clients at once, each in its quarter of the export: written, flushed, read again.
+load () {
+  timeout "$1" "$PYTHON3" - "$2" <<'PY'
+import sys
+import threading
+import nbd
+MIB = 1 << 20
+STEP = MIB // 4
+quarter = int(sys.argv[1]) * MIB // 4
+wrong = []
+def client(i):
+    try:
+        h = nbd.NBD()
+        h.connect_unix("/run/cache.sock")
+        for at in range(0, quarter, STEP):
+            h.pwrite((i * quarter + at).to_bytes(8, "little") * (STEP // 8), i * quarter + at)
+        h.flush()
+        for at in range(0, quarter, STEP):
+            got = h.pread(STEP, i * quarter + at)
+            if got != (i * quarter + at).to_bytes(8, "little") * (STEP // 8):
+                wrong.append("wrong bytes at %d" % (i * quarter + at))
+    except nbd.Error as e:
+        wrong.append(str(e))
+clients = [threading.Thread(target=client, args=(i,)) for i in range(4)]
+for c in clients:
+    c.start()
+for c in clients:
+    c.join()
+if wrong:
+    raise SystemExit(wrong[0])
+PY
+}
+
+# events WORD: how often that happened to the group.
+events () {
+  sed -n "s/^$1 //p" /mnt/groups/cache/memory.events
+}
+
+# Whoever is started belongs to the group of who starts it.
+grouped_cache () {
+  echo $$ > /mnt/groups/cache/cgroup.procs
+  server cache -U /run/cache.sock "$plugin" socket=/run/origin.sock cache-size="${cache_mib}M"
+  echo $$ > /mnt/groups/cgroup.procs
+}
+
+# What a service manager does to the cache: a group with a limit of memory.
+group () {
+  mkdir /mnt/groups
+  mount -t cgroup2 none /mnt/groups
+  echo +memory > /mnt/groups/cgroup.subtree_control
+  mkdir /mnt/groups/cache
+  server origin -U /run/origin.sock memory 256M
+  # 24 MiB beside the cache, and 4 clients with 8 buffers of 256 KiB each.
+  step "a limit that is enough"
+  echo $(((cache_mib + 24 + 8) << 20)) > /mnt/groups/cache/memory.max
+  grouped_cache
+  load 60 100
+  cat /mnt/groups/cache/memory.events
+  [ "$(events oom_kill)" -eq 0 ]
+  [ "$(events oom)" -eq 0 ]
+  kill -TERM "$(< /run/cache.pid)"
+  until_true 20 test ! -d "/proc/$(< /run/cache.pid)"
+
+  step "a limit below cache-size"
+  echo $(((cache_mib / 2 + 16) << 20)) > /mnt/groups/cache/memory.max
+  grouped_cache
+  ! load 60 100
+  [ "$(events oom_kill)" -ge 1 ]
+  until_true 20 test ! -d "/proc/$(< /run/cache.pid)"
+}
+
+# Disks of 8 TiB, made: every block is trimmed, in 4096 requests; the origin is a file without blocks.
+huge () {
+  truncate -s 8T /run/disk
+  server origin -U /run/origin.sock file /run/disk
+  server cache -U /run/cache.sock "$plugin" socket=/run/origin.sock cache-size=32M \
+    cache-stats=/run/stats
+  attach nbd0 4 -unix /run/cache.sock
+  for fs in ext4 xfs; do
+    step "mkfs.$fs"
+    case $fs in
+      ext4) in_time "$bound" mkfs.ext4 -q -E discard,lazy_itable_init=1,lazy_journal_init=1 /dev/nbd0 ;;
+      xfs) in_time "$bound" mkfs.xfs -q -f -l size=64m /dev/nbd0 ;;
+    esac
+    step "a file"
+    mount -t $fs /dev/nbd0 /mnt/$fs
+    head -c 3000000 /dev/urandom > /mnt/$fs/f
+    sha256sum /mnt/$fs/f > /run/sums.$fs
+    umount /mnt/$fs
+    blockdev --flushbufs /dev/nbd0
+    mount -t $fs -o ro /dev/nbd0 /mnt/$fs
+    sha256sum --quiet -c /run/sums.$fs
+    umount /mnt/$fs
+    grep -E 'VmHWM' "/proc/$(< /run/cache.pid)/status"
+  done
+  detach nbd0
+  kill -TERM "$(< /run/cache.pid)"
+  until_true 20 test ! -d "/proc/$(< /run/cache.pid)"
+}
+
 "$job"
 step "all was well"
