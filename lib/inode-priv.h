@@ -83,6 +83,7 @@ struct wb {
   uint32_t frame, nframes;      /* direct: a reference on each */
   void *bounce;                 /* or the copy */
   bool copied;                  /* it is there already */
+  uint64_t sent_ns;
   struct list_node node;        /* ino->wbs or env->wb_free */
 };
 
@@ -155,6 +156,7 @@ struct inode {
   struct list wbs;              /* under way */
   unsigned nwbs;
   unsigned wb_stripe;           /* where the next pump begins */
+  uint64_t wb_took_ns, wb_least_ns;     /* how long WRITEs take lately, and the least of them */
   struct carrier carrier[NCARRIERS];
   unsigned ncarriers, nflushing;
   struct list tokens;           /* struct inode_op.node of OP_SYNC */
@@ -398,10 +400,15 @@ struct wb_ask {
   enum origin_prio prio;
   bool fua;
   bool kept;                    /* also what is mapped writable, which does not get clean by it */
+  uint64_t grain;               /* see inode_write_behind; 0: everything */
+  uint64_t hold_most;           /* bytes */
 };
 extern unsigned wb_start (struct inode *, const struct wb_ask *, uint64_t *taken);
 
 /* ino writes, or wants to.  How many inodes did within the last second (D13)?  At least 1; sync is held. */
 extern unsigned inode_writers_locked (struct inode *);
+
+/* What throttle wants to know; sync is held.  wants: ino writes, or wants to (D13 divides among those). */
+extern struct throttle_load inode_load_locked (struct inode *, bool wants);
 
 #endif /* PC_INODE_PRIV_H */

@@ -36,6 +36,17 @@
 /* A run of frames that is worth a request of its own (D20). */
 #define DIRECT_MIN ((uint64_t) 64 << 10)
 
+/* A run of bytes that need not grow before it is sent; and so many shorter ones may stay while something is under way.  If
+ * there are more, then writes are scattered and will not grow together.
+ */
+#define GRAIN ((uint64_t) 256 << 10)
+#define HOLD_MOST 16
+
+/* More under way than this, and answers that take four times as long as they did at best: requests wait at the origin for
+ * each other, and it would gain by fewer and longer ones.
+ */
+#define HOLD_DEPTH 8
+
 /* An inode may have 7/8 of what the others leave, and one in any case: one whose origin does not answer must not
  * hold them all.
  */
@@ -153,7 +164,7 @@ data_run (struct inode *ino, struct stripe *st, struct range seg, bool keep, con
  * buffer holds, which is a block of the origin at least; without a buffer only what the first run has.
  */
 static bool
-data_source (struct inode *ino, struct stripe *st, struct wb *wb, struct range *r)
+data_source (struct inode *ino, struct stripe *st, const struct wb_ask *ask, struct wb *wb, struct range *r)
 {
   struct inode_env *env = ino->env;
   struct range seg;
@@ -172,7 +183,8 @@ data_source (struct inode *ino, struct stripe *st, struct wb *wb, struct range *
   if (seg.end >= r->end)
     return true;
   run_end = seg.end & ~mask;
-  if (run_end < r->start + DIRECT_MIN || range_len (*r) <= most) {
+  if (run_end < r->start + DIRECT_MIN || range_len (*r) <= most
+      || (ask->grain && run_end - r->start <= most / 2)) {
     wb->bounce = bounce_take (env->bounce, true);
     if (wb->bounce) {
       if (range_len (*r) > most)
@@ -266,16 +278,25 @@ enum pick { PICKED, NOTHING };
 /* Take what can be sent of the DIRTY segment seg.  The stripe is held exclusively. */
 static enum pick
 take_run (struct inode *ino, struct stripe *st, struct range seg, const struct dirty_value *v, const struct wb_ask *ask,
-          struct wb *wb)
+          unsigned *hold, struct wb *wb)
 {
   struct inode_env *env = ino->env;
-  struct range r = data_run (ino, st, seg, v->keep, ask), gap;
+  struct range r = data_run (ino, st, seg, v->keep, ask), all = r, gap;
   unsigned i;
 
+  if (*hold > 0 && range_len (r) < ask->grain && range_len (r) < ino->data_max && (r.end & (STRIPE_LEN - 1)) != 0) {
+    --*hold;
+    return NOTHING;
+  }
   wb->bounce = NULL;
   wb->rmw = rangeset_next_gap (&st->map, r, &gap);
-  if (wb->rmw ? !rmw_source (ino, wb, &r) : !data_source (ino, st, wb, &r))
+  if (wb->rmw ? !rmw_source (ino, wb, &r) : !data_source (ino, st, ask, wb, &r))
     return NOTHING;
+  /* All buffers travel, and from its frames only a piece could be sent. */
+  if (*hold > 0 && !wb->bounce && range_len (r) < ask->grain && range_len (r) <= range_len (all) / 2) {
+    --*hold;
+    return NOTHING;
+  }
   if (!wb->bounce && ino->can_zero)
     cut_at_zeros (ino, wb, &r);
   /* Hardly ever short: only a request cut out of the middle of a segment needs nodes. */
@@ -325,7 +346,7 @@ take_run (struct inode *ino, struct stripe *st, struct range seg, const struct d
 
 /* The next run of st to send, into wb. */
 static enum pick
-pick_data (struct inode *ino, struct stripe *st, const struct wb_ask *ask, struct wb *wb)
+pick_data (struct inode *ino, struct stripe *st, const struct wb_ask *ask, unsigned *hold, struct wb *wb)
 {
   bool whole = range_equal (ask->limit, RANGE_ALL);
   enum pick ret = NOTHING;
@@ -342,7 +363,7 @@ pick_data (struct inode *ino, struct stripe *st, const struct wb_ask *ask, struc
            && dirtyset_next (&st->dirty, from, WB_BIT (WB_DIRTY), ask->seq, &seg, &v)
            && seg.start < ask->limit.end) {
       if (!v.keep || ask->kept)
-        ret = take_run (ino, st, seg, &v, ask, wb);
+        ret = take_run (ino, st, seg, &v, ask, hold, wb);
       from = seg.end;
     }
   }
@@ -503,12 +524,23 @@ rmw_read_done (struct origin_req *req, int err)
 }
 
 static void
+note_time_locked (struct inode *ino, uint64_t took_ns)
+{
+  ino->wb_took_ns += took_ns / 8 - ino->wb_took_ns / 8;
+  if (ino->wb_least_ns == 0 || took_ns < ino->wb_least_ns)
+    ino->wb_least_ns = took_ns;
+  else
+    ino->wb_least_ns += ino->wb_least_ns >> 12; /* it may have moved away */
+}
+
+static void
 wb_done (struct origin_req *req, int err)
 {
   struct wb *wb = req->arg;
   struct inode *ino = wb->ino;
   struct inode_env *env = ino->env;
   struct stripe *st = inode_stripe (ino, wb->range.start);
+  uint64_t now = clock_now (env->clock);
   uint32_t carrier;
   bool durable;
 
@@ -523,8 +555,9 @@ wb_done (struct origin_req *req, int err)
     ino->failures = 0;
     ino->retry_at_ns = 0;
     atomic_store (&ino->wb_err, 0);
-    throttle_cleaned (&ino->throttle, wb->kind == WB_DATA ? range_len (wb->range) : 64,
-                      clock_now (env->clock));
+    throttle_cleaned (&ino->throttle, wb->kind == WB_DATA ? range_len (wb->range) : 64, now);
+    if (req->cmd == ORIGIN_WRITE)
+      note_time_locked (ino, now - wb->sent_ns);
   }
   lock_drop (&ino->sync);
 
@@ -606,6 +639,7 @@ wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
   req->arg = wb;
   req->carrier = 0;
   wb->fua = ask->fua;
+  wb->sent_ns = clock_now (env->clock);
   if (wb->rmw && !wb->rmw_read) {
     req->cmd = ORIGIN_READ;
     req->flags = 0;
@@ -650,7 +684,7 @@ wb_submit (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
 
 /* Data from the stripes, beginning with number `first`. */
 static enum pick
-pick_stripes (struct inode *ino, const struct wb_ask *ask, uint64_t stripes, unsigned first, struct wb *wb)
+pick_stripes (struct inode *ino, const struct wb_ask *ask, uint64_t stripes, unsigned first, unsigned hold, struct wb *wb)
 {
   enum pick ret = NOTHING;
   unsigned k;
@@ -660,7 +694,7 @@ pick_stripes (struct inode *ino, const struct wb_ask *ask, uint64_t stripes, uns
 
     if (!(stripes >> s & 1))
       continue;
-    ret = pick_data (ino, &ino->stripe[s], ask, wb);
+    ret = pick_data (ino, &ino->stripe[s], ask, &hold, wb);
     if (ret == PICKED) {
       lock_take (&ino->sync);
       ino->wb_stripe = s;
@@ -674,13 +708,14 @@ static enum pick
 pick_parts (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
 {
   enum pick ret = NOTHING;
+  unsigned hold = 0;
   uint64_t pos;
 
   for (pos = ask->limit.start; pos < ask->limit.end && ret != PICKED; ) {
     struct wb_ask part = *ask;
 
     part.limit = stripe_part ((struct range) { pos, ask->limit.end });
-    ret = pick_data (ino, inode_stripe (ino, pos), &part, wb);
+    ret = pick_data (ino, inode_stripe (ino, pos), &part, &hold, wb);
     pos = part.limit.end;
   }
   return ret;
@@ -705,11 +740,14 @@ pick (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
   bool all = range_equal (ask->limit, RANGE_ALL), zeros_last = false;
   enum pick ret = NOTHING;
   uint64_t stripes, pos = 0;
-  unsigned first;
+  unsigned first, hold = 0;
 
   lock_take (&ino->sync);
   stripes = ino->dirty_stripes;
   first = ino->wb_stripe;
+  if (ino->nwbs > 0 && (ino->bytes[WB_DIRTY] <= ask->hold_most
+                        || (ino->nwbs >= HOLD_DEPTH && ino->wb_took_ns / 4 > ino->wb_least_ns)))
+    hold = HOLD_MOST;
   if (all && atomic_load (&ino->wb_err)) {
     zeros_last = ino->wb_failed_zero;
     pos = ino->wb_zero_pos;
@@ -720,7 +758,7 @@ pick (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
   if (!zeros_last)
     ret = pick_zero_behind (ino, ask, pos, wb);
   if (ret != PICKED && stripes)
-    ret = all ? pick_stripes (ino, ask, stripes, first, wb) : pick_parts (ino, ask, wb);
+    ret = all ? pick_stripes (ino, ask, stripes, first, hold, wb) : pick_parts (ino, ask, wb);
   if (ret != PICKED && zeros_last)
     ret = pick_zero_behind (ino, ask, pos, wb);
   return ret;
@@ -755,18 +793,24 @@ wb_start (struct inode *ino, const struct wb_ask *ask, uint64_t *taken)
       break;
     }
   }
-  /* The origin's rate is measured while it has all that it may have; a trickle says nothing of it. */
+  /* The origin's rate is measured while it has all that it may have, or is far behind; a trickle says nothing of it. */
   if (range_equal (ask->limit, RANGE_ALL)) {
+    struct throttle_load load;
+
     lock_take (&ino->sync);
-    throttle_busy (&ino->throttle, n == ask->max && ino->nwbs > 0, clock_now (env->clock));
+    load = inode_load_locked (ino, false);
+    throttle_busy (&ino->throttle, ino->nwbs > 0
+                   && (n == ask->max || ino->bytes[WB_DIRTY] + ino->bytes[WB_WRITING]
+                                        >= throttle_limit (&ino->throttle, &load) / 4),
+                   clock_now (env->clock));
     lock_drop (&ino->sync);
   }
   return n;
 }
 
 /* One word: the second, and how many wrote in it and in the one before. */
-unsigned
-inode_writers_locked (struct inode *ino)
+static unsigned
+count_writers_locked (struct inode *ino, bool wants)
 {
   struct inode_env *env = ino->env;
   uint32_t now_s = (uint32_t) (clock_now (env->clock) / NSEC_PER_SEC) + 1;
@@ -780,25 +824,82 @@ inode_writers_locked (struct inode *ino)
       before = (old >> 32) + 1 == now_s ? now : 0;
       now = 0;
     }
+    if (!wants)
+      break;
     if (ino->wrote_s != now_s && now < 0xffff)
       now++;
     new = (uint64_t) now_s << 32 | now << 16 | before;
   } while (new != old && !atomic_compare_exchange_weak (&env->writers, &old, new));
-  ino->wrote_s = now_s;
+  if (wants)
+    ino->wrote_s = now_s;
   return now > before ? now : before > 0 ? before : 1;
 }
 
 unsigned
-inode_write_some (struct inode *ino, uint32_t seq, unsigned max)
+inode_writers_locked (struct inode *ino)
 {
-  struct wb_ask ask = { .limit = RANGE_ALL, .seq = seq, .max = max, .prio = ORIGIN_PRIO_WRITEBACK };
+  return count_writers_locked (ino, true);
+}
+
+struct throttle_load
+inode_load_locked (struct inode *ino, bool wants)
+{
+  return (struct throttle_load) {
+    .own = atomic_load_explicit (&ino->charged, memory_order_relaxed),
+    .total = atomic_load_explicit (&ino->env->dirty_total, memory_order_relaxed),
+    .writers = count_writers_locked (ino, wants),
+  };
+}
+
+struct inode_marks
+inode_get_marks (struct inode *ino)
+{
+  struct inode_marks m;
+  struct throttle_load load;
+
+  lock_take (&ino->sync);
+  load = inode_load_locked (ino, false);
+  m.clean = throttle_wants_cleaning (&ino->throttle, &load);
+  m.flush_at = throttle_flush_mark (&ino->throttle, &load);
+  m.flush_short = throttle_limit (&ino->throttle, &load) / 4;
+  lock_drop (&ino->sync);
+  return m;
+}
+
+static unsigned
+start_some (struct inode *ino, struct wb_ask *ask)
+{
   unsigned depth = origin_depth (ino->origin), room;
 
   depth -= depth / 4;
   lock_take (&ino->sync);
   room = ino->nwbs < depth ? depth - ino->nwbs : 0;
   lock_drop (&ino->sync);
-  if (ask.max > room)
-    ask.max = room;
-  return ask.max ? wb_start (ino, &ask, NULL) : 0;
+  if (ask->max > room)
+    ask->max = room;
+  return ask->max ? wb_start (ino, ask, NULL) : 0;
+}
+
+unsigned
+inode_write_some (struct inode *ino, uint32_t seq, unsigned max)
+{
+  struct wb_ask ask = { .limit = RANGE_ALL, .seq = seq, .max = max, .prio = ORIGIN_PRIO_WRITEBACK };
+
+  return start_some (ino, &ask);
+}
+
+unsigned
+inode_write_behind (struct inode *ino, uint32_t seq)
+{
+  struct wb_ask ask = { .limit = RANGE_ALL, .seq = seq, .max = UINT32_MAX, .prio = ORIGIN_PRIO_WRITEBACK };
+  struct throttle_load load;
+  uint64_t limit;
+
+  lock_take (&ino->sync);
+  load = inode_load_locked (ino, false);
+  limit = throttle_limit (&ino->throttle, &load);
+  lock_drop (&ino->sync);
+  ask.grain = GRAIN < limit / 16 ? GRAIN : limit / 16;
+  ask.hold_most = limit / 8;
+  return start_some (ino, &ask);
 }

@@ -59,9 +59,7 @@ write_admit (struct inode_op *op)
   int err = 0;
 
   lock_take (&ino->sync);
-  load.own = ino->charged;
-  load.total = atomic_load_explicit (&env->dirty_total, memory_order_relaxed);
-  load.writers = inode_writers_locked (ino);
+  load = inode_load_locked (ino, true);
   blocked = throttle_must_block (&ino->throttle, &load, len);
   /* The next attempt to clean is near when the origin that was away is back. */
   hopeless = ino->wb_err && (ino->wb_err != ETIMEDOUT || !origin_is_up (ino->origin));

@@ -275,6 +275,11 @@ extern unsigned inode_evict_run (struct inode *, const uint32_t *frames, const u
  */
 extern unsigned inode_write_some (struct inode *, uint32_t seq, unsigned max);
 #define INODE_SEQ_ALL(ino) inode_seq_now (ino)
+
+/* The same as far as the origin's connections allow, but while something is under way a few short runs of bytes stay, for
+ * they may still grow: a writer of small pieces in order would have each sent by itself otherwise.
+ */
+extern unsigned inode_write_behind (struct inode *, uint32_t seq);
 extern uint32_t inode_seq_now (struct inode *);
 
 /* The newest generation that is older than born_ns and has something to write; false: none. */
@@ -290,6 +295,15 @@ extern uint64_t inode_unstable_since (struct inode *);  /* 0: nothing unstable *
 /* Bytes that became dirty since the beginning: does it move?  Is a writer blocked, of any inode: all dirt counts. */
 extern uint64_t inode_writes_seen (struct inode *);
 extern bool inode_wants_cleaning (struct inode *);
+
+/* Where ino stands between the marks of throttle.h.  flush_at, flush_short: UNSTABLE bytes that are worth a flush of the
+ * origin, and that are when a writer is blocked.
+ */
+struct inode_marks {
+  bool clean;                   /* more is dirty than in the background */
+  uint64_t flush_at, flush_short;
+};
+extern struct inode_marks inode_get_marks (struct inode *);
 
 /* Write-behind is about to look: what becomes dirty from here on is told again. */
 extern void inode_take_notice (struct inode *);

@@ -155,6 +155,15 @@ throttle_wants_cleaning (const struct throttle *t,
              || load->total > total_marks (t).background);
 }
 
+uint64_t
+throttle_flush_mark (const struct throttle *t, const struct throttle_load *load)
+{
+  struct marks own = own_marks (t, load);
+  uint64_t rest = own.free - own.background;
+
+  return rest > own.background ? rest : own.background;
+}
+
 /* bytes more on top of dirty pass limit, and are not the only ones. */
 static bool
 is_over (uint64_t dirty, uint64_t bytes, uint64_t limit)

@@ -104,6 +104,11 @@ extern uint64_t throttle_limit (const struct throttle *t,
 extern bool throttle_wants_cleaning (const struct throttle *t,
                                      const struct throttle_load *load);
 
+/* So much UNSTABLE is worth a flush of the origin: F - B, at least B.  Less and the origin flushes more often than its
+ * writers gain by; more and the flush comes when writers are slowed already.
+ */
+extern uint64_t throttle_flush_mark (const struct throttle *t, const struct throttle_load *load);
+
 /* A write of bytes would pass L: wait until throttle_cleaned or a drop
  * changed the load, then ask again.  A write larger than the bound passes
  * alone (when nothing is dirty).

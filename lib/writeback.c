@@ -22,10 +22,11 @@ uint64_t
 writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, bool drain)
 {
   struct inode_env *env = inode_env (ino);
-  uint64_t now = clock_now (env->clock), at = 0, total, retry, since;
+  uint64_t now = clock_now (env->clock), at = 0, retry, since;
   struct inode_dirty d;
+  struct inode_marks marks;
   uint64_t writes;
-  bool idle, all, expired;
+  bool idle, all, expired, blocked;
   uint32_t seq = 0;
 
   /* Before looking: what comes behind the look is told again. */
@@ -51,18 +52,23 @@ writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, boo
     ws->quiet_since_ns = now;
   }
   idle = now - ws->quiet_since_ns >= IDLE_NS;
-  total = atomic_load_explicit (&env->dirty_total, memory_order_relaxed);
-  all = starved || drain || idle || inode_wants_cleaning (ino);
+  marks = inode_get_marks (ino);
+  blocked = inode_wants_cleaning (ino);
+  all = starved || drain || idle || blocked;
   inode_seq_tick (ino, now > GEN_NS ? now - GEN_NS : 0);
   if (d.dirty) {
     expired = now > env->dirty_expire_ns && inode_seq_older (ino, now - env->dirty_expire_ns, &seq);
     /* What is mapped writable is taken back first (CON-4), but not for being much alone: it would come again at once. */
     if (all || expired)
       inode_unkeep (ino, all ? inode_seq_now (ino) : seq);
-    if (all || total > env->dirty_background)
+    if (starved || drain || idle)
       inode_write_some (ino, inode_seq_now (ino), UINT32_MAX);
-    else if (expired)
-      inode_write_some (ino, seq, UINT32_MAX);
+    else {
+      if (expired)
+        inode_write_some (ino, seq, UINT32_MAX);
+      if (blocked || marks.clean)
+        inode_write_behind (ino, inode_seq_now (ino));
+    }
   }
 
   since = inode_unstable_since (ino);
@@ -70,8 +76,9 @@ writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, boo
     /* What was written may as well all be covered by the same flush: wait for the answers, unless a frame is needed. */
     bool settled = d.writing == 0 && d.dirty == 0;
 
-    if (starved || inode_wants_cleaning (ino) || ((drain || idle) && settled)
-        || d.unstable > env->dirty_background
+    if (starved || ((drain || idle) && settled)
+        || (blocked && (d.writing == 0 || d.unstable >= marks.flush_short))
+        || d.unstable > marks.flush_at
         || (now > since && now - since >= env->dirty_expire_ns))
       inode_flush_origin (ino);
     else

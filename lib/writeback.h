@@ -4,11 +4,13 @@
  *
  * For each inode, at each turn (after something became dirty, after an answer, at a tick):
  *
- *   something is short of frames, or a writer is blocked      everything, and flush what is UNSTABLE
- *   more is dirty than dirty_background                       everything, down to 0.9 of it
+ *   something is short of frames                              everything, and flush what is UNSTABLE
+ *   a writer is blocked                                       everything but runs that still grow; a flush when a quarter
+ *                                                             of its bound is UNSTABLE, or nothing else is under way
+ *   more is dirty than the background mark of throttle.h      everything but runs that still grow (inode_write_behind)
  *   a generation is older than dirty_expire                   up to that generation
- *   UNSTABLE is more than dirty_background, or older than     a flush (D3)
- *     dirty_expire
+ *   UNSTABLE is more than throttle_flush_mark, or older       a flush (D3; the mark is F - B and not B, for a flush goes to
+ *     than dirty_expire                                       each connection that wrote)
  *   nothing was written for a second                          everything, and one flush (D3)
  *   draining                                                  everything, and flush
  *

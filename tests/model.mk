@@ -88,6 +88,7 @@ PLUGIN_MODEL_TESTS = \
 	%D%/plugin-never-flush.sh \
 	%D%/plugin-oracle.sh \
 	%D%/plugin-holes.sh \
+	%D%/plugin-pace.sh \
 	%D%/plugin-parallel-misses.sh \
 	%D%/plugin-sigterm.sh \
 	%D%/plugin-two-exports.sh \
@@ -100,6 +101,7 @@ SOAK_TESTS += \
 	%D%/plugin-model-writeback.sh \
 	%D%/plugin-model-writethrough.sh \
 	%D%/plugin-never-flush.sh \
+	%D%/plugin-pace.sh \
 	%D%/plugin-two-exports.sh \
 	$(NULL)
 TESTS += $(PLUGIN_MODEL_TESTS)

@@ -565,6 +565,31 @@ TEST (a_flush_does_not_wait_for_a_later_write)
   tear_down (&b);
 }
 
+TEST (a_short_run_stays_while_something_is_under_way_and_a_flush_takes_it)
+{
+  struct bed b;
+  unsigned i;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  close_door (&b, ORIGIN_WRITE);
+  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino)), 1);
+  for (i = 0; i < 4; i++) {
+    assert_ok (wr (&b, twos, (8 + i) * PAGE, PAGE, 0));
+    assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino)), 0);
+  }
+  /* They have grown together by the time they go. */
+  answer (&b, 0, 0);
+  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino)), 1);
+  assert_int_equal (inode_get_dirty (b.ino).writing, 4 * PAGE);
+  /* Who is asked for does not stay. */
+  assert_ok (wr (&b, twos, 20 * PAGE, PAGE, 0));
+  flush (&b);
+  assert_int_equal (inode_get_dirty (b.ino).writing, 5 * PAGE);
+  open_door (&b, ORIGIN_WRITE);
+  tear_down (&b);
+}
+
 TEST (two_flushes_share_one_of_the_origins)
 {
   struct bed b;
@@ -2040,6 +2065,7 @@ main (void)
     cmocka_unit_test (a_flush_of_nothing_asks_nothing),
     cmocka_unit_test (flush_waits_for_the_reply_of_the_origins_flush),
     cmocka_unit_test (a_flush_does_not_wait_for_a_later_write),
+    cmocka_unit_test (a_short_run_stays_while_something_is_under_way_and_a_flush_takes_it),
     cmocka_unit_test (two_flushes_share_one_of_the_origins),
     cmocka_unit_test (a_flush_under_way_does_not_cover_a_write_answered_since),
     cmocka_unit_test (one_flush_covers_all_writers),

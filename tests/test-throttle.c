@@ -195,6 +195,18 @@ TEST (cleaning_starts_just_above_the_background_mark)
   assert_false (throttle_wants_cleaning (&t, &load));
 }
 
+TEST (a_flush_is_worth_it_before_writers_are_slowed)
+{
+  static const struct throttle_limits odd = { 10 * MIB, 50 * MIB };
+  struct throttle t;
+  struct throttle_load load = alone (MIB);
+
+  throttle_init (&t, &big);
+  assert_int_equal (throttle_flush_mark (&t, &load), 51 * MIB);
+  throttle_set_limits (&t, &odd);
+  assert_int_equal (throttle_flush_mark (&t, &load), 5 * MIB);
+}
+
 TEST (a_background_mark_above_the_bound_is_pulled_below_it)
 {
   static const struct throttle_limits odd = { 10 * MIB, 50 * MIB };
@@ -546,6 +558,7 @@ main (void)
     cmocka_unit_test (many_writers_share_one_rate),
     cmocka_unit_test (the_bound_is_ten_seconds_of_a_slow_origin),
     cmocka_unit_test (cleaning_starts_just_above_the_background_mark),
+    cmocka_unit_test (a_flush_is_worth_it_before_writers_are_slowed),
     cmocka_unit_test (a_background_mark_above_the_bound_is_pulled_below_it),
     cmocka_unit_test (writes_up_to_the_bound_pass_and_one_byte_more_blocks),
     cmocka_unit_test (a_write_larger_than_the_bound_passes_alone),
