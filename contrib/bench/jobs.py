@@ -291,15 +291,17 @@ def paced_writes(bed, _, size, rate, rtt, share, seconds, front):
         "--filter=delay", "--filter=rate", "memory", str(size),
         "rate=%d" % (rate * 8), "wdelay=%dms" % (rtt * 1000)])
     h, block, done, pending = connect(origin), nbd.Buffer(MIB), 0, []
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < 3:
-        while len(pending) < 16:
-            pending.append(h.aio_pwrite(block, done % size // MIB * MIB))
-        h.poll(1000)
-        left = [c for c in pending if not h.aio_command_completed(c)]
-        done += (len(pending) - len(left)) * MIB
-        pending = left
-    measured = done / (time.perf_counter() - begin)
+    # The filter lets two seconds' worth through at once before it limits.
+    for _ in range(2):
+        done, begin = 0, time.perf_counter()
+        while time.perf_counter() - begin < 3:
+            while len(pending) < 16:
+                pending.append(h.aio_pwrite(block, done % size // MIB * MIB))
+            h.poll(1000)
+            left = [c for c in pending if not h.aio_command_completed(c)]
+            done += (len(pending) - len(left)) * MIB
+            pending = left
+        measured = done / (time.perf_counter() - begin)
     alone = [timed(h.pwrite, bytes(64 << 10), i << 16) for i in range(9)]
     h.shutdown()
 
