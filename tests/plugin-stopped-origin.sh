@@ -102,6 +102,9 @@ assert durable(65536, 2 * MIB) == pattern(3, 65536)
 h.zero(65536, 2 * MIB)
 h.flush()"
 done
+# Not that it was waited for until it said something.
+grep -q 'connection lost: no answer within the timeout' "$cache_log" ||
+  fail "a connection on which nothing came was not given up"
 
 # What was sent to the stopped one and carried out late is not newer than what
 # was written since (nbd.N-93, nbd.KN-8).

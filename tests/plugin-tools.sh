@@ -38,18 +38,51 @@ qemu_io () {
     ! grep -iE 'fail|error' "$tmp/qemu-io.out" ||
     { cat "$tmp/qemu-io.out"; fail "qemu-io $*"; }
 }
-qemu_io 'write -P 0x11 0 1M' 'write -P 0x12 -f 1000 3000' \
-  'read -P 0x11 0 1000' 'read -P 0x12 1000 3000' 'read -P 0x11 4000 8000'
-# FUA: durable at the reply, and alone.
-"$PYTHON3" - "$durable" <<'PY'
+qemu_io 'write -P 0x11 0 1M'
+# FUA: durable at the reply; a flush: all that was written.  While qemu-io is there: when it goes it flushes,
+# and when the last client has gone the cache writes back.
+"$PYTHON3" - "$cache_uri" "$durable" <<'PY'
+import subprocess
 import sys
-with open(sys.argv[1], "rb") as f:
-    f.seek(1000)
-    assert f.read(3000) == b"\x12" * 3000
+# Without -t each of its writes has FUA.
+io = subprocess.Popen(["stdbuf", "-o0", "qemu-io", "-t", "writeback", "-f", "raw", sys.argv[1]],
+                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def prompt():
+    said = b""
+    while not said.endswith(b"qemu-io> "):
+        piece = io.stdout.read1(4096)
+        assert piece, said
+        said += piece
+    assert b"fail" not in said and b"rror" not in said, said
+def do(command):
+    io.stdin.write(command.encode() + b"\n")
+    io.stdin.flush()
+    prompt()
+prompt()
+def durable(at, n):
+    with open(sys.argv[2], "rb") as f:
+        f.seek(at)
+        return f.read(n)
+# Several times: a flush of the cache's own may come in between.
+for i in range(0x20, 0x28):
+    do("write -P %d -f 1000 3000" % i)
+    assert durable(1000, 3000) == bytes([i]) * 3000, "FUA"
+    do("write -P %d 8192 4096" % i)
+    do("flush")
+    assert durable(8192, 4096) == bytes([i]) * 4096, "flush"
+do("write -P 0x12 1000 3000")
+do("write -P 0x11 8192 4096")
+io.stdin.write(b"quit\n")
+io.stdin.close()
+assert io.wait() == 0
 PY
+qemu_io 'read -P 0x11 0 1000' 'read -P 0x12 1000 3000' 'read -P 0x11 4000 8000'
 qemu_io 'write -z 4096 65536' 'write -z -u 131072 65536' 'write -z -u -n 262144 4096' \
   'read -P 0 4096 65536' 'read -P 0 131072 65536' 'read -P 0 262144 4096' \
-  'read -P 0x11 69632 61440' 'discard 524288 65536' 'read -P 0x11 589824 458752' \
+  'read -P 0x11 69632 61440'
+# Zeros are no trims: without -u they leave no hole.
+[ "$(origin_stat trim)" -eq 0 ] || fail "zeros were sent as a trim"
+qemu_io 'discard 524288 65536' 'read -P 0x11 589824 458752' \
   'write -P 0x13 16776900 100' 'read -P 0x13 16776900 100' flush
 qemu_io 'aio_write -P 0x21 2M 1M' 'aio_write -P 0x22 3M 1M' \
   'aio_write -P 0x23 4M 1M' 'aio_write -z 5M 1M' aio_flush \
