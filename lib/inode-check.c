@@ -89,7 +89,7 @@ check_map (struct inode *ino, struct stripe *st, unsigned s)
       struct frame *f = memfile_frame (ino->env->mf, frame);
 
       assert (frame_refs (f) >= 1);
-      assert (atomic_load (&f->owner) == frame_owner (ino->id, off >> PAGE_SHIFT));
+      assert (memfile_owner (ino->env->mf, frame) == frame_owner (ino->id, off >> PAGE_SHIFT));
       assert (evict_has (ino->env->evict, frame));
       check_translations (ino, st, page_of (off), f);
     }

@@ -509,7 +509,7 @@ map_replace_frame (struct inode *ino, struct stripe *st, uint64_t pgoff, uint32_
 
   assert (frame_maps (memfile_frame (env->mf, frame)) == 0);
   memcpy (memfile_addr (env->mf, ours), memfile_addr (env->mf, frame), PAGE_SIZE);
-  atomic_store (&memfile_frame (env->mf, ours)->owner, frame_owner (ino->id, pgoff >> PAGE_SHIFT));
+  memfile_set_owner (env->mf, ours, frame_owner (ino->id, pgoff >> PAGE_SHIFT));
   rangeset_set_frame (&st->map, pgoff, ours);
   lock_take (&env->evict_lock);
   evict_forget (env->evict, frame);

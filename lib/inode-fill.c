@@ -195,7 +195,7 @@ commit_run (struct fill *f, struct stripe *st, unsigned i, bool keep, uint32_t *
     if (fill_is_dead (f, i + n) || f->frames[i + n] != first + n
         || rangeset_page_frame (&st->map, off, &frame))
       break;
-    atomic_store (&memfile_frame (env->mf, first + n)->owner, frame_owner (ino->id, off >> PAGE_SHIFT));
+    memfile_set_owner (env->mf, first + n, frame_owner (ino->id, off >> PAGE_SHIFT));
     fresh[(*nfresh)++] = first + n;
     if (keep)
       memfile_get (env->mf, first + n);
@@ -334,7 +334,7 @@ fill_done (struct origin_req *req, int err)
     fill_commit (f, st, fresh, &nfresh);
     lock_take (&env->evict_lock);
     for (i = 0; i < nfresh; i++) {
-      uint64_t owner = atomic_load (&memfile_frame (env->mf, fresh[i])->owner);
+      uint64_t owner = memfile_owner (env->mf, fresh[i]);
 
       evict_insert (env->evict, fresh[i], evict_key (ino->id, frame_owner_pgno (owner)), f->ahead ? EVICT_AHEAD : 0);
     }

@@ -187,14 +187,11 @@ inode_kept_frames (struct inode *ino)
 static void
 get_frame (struct inode *ino, uint32_t frame, bool write)
 {
-  struct frame *f = memfile_frame (ino->env->mf, frame);
-  uint32_t old = atomic_fetch_add (&f->use, FRAME_MAP + (write ? FRAME_MAP_WRITE : 0));
+  uint32_t old = memfile_use (ino->env->mf, frame, FRAME_MAP + (write ? FRAME_MAP_WRITE : 0));
 
-  assert (old < FRAME_SENDER && (old & FRAME_MAX_MAPS) < FRAME_MAX_MAPS);
-  memfile_get (ino->env->mf, frame);
-  if ((old & FRAME_MAX_MAPS) == 0)
+  if ((old / FRAME_MAP & FRAME_MAX_MAPS) == 0)
     atomic_fetch_add (&ino->nmapped, 1);
-  if (write && old / FRAME_MAP_WRITE == 0)
+  if (write && (old / FRAME_MAP_WRITE & FRAME_MAX_MAPS) == 0)
     atomic_fetch_add (&ino->nkept, 1);
 }
 
@@ -202,12 +199,10 @@ get_frame (struct inode *ino, uint32_t frame, bool write)
 static bool
 put_frame (struct inode *ino, uint32_t frame, bool write)
 {
-  struct frame *f = memfile_frame (ino->env->mf, frame);
-  uint32_t old = atomic_fetch_sub (&f->use, FRAME_MAP + (write ? FRAME_MAP_WRITE : 0));
-  bool last = write && old / FRAME_MAP_WRITE == 1;
+  uint32_t old = memfile_unuse (ino->env->mf, frame, FRAME_MAP + (write ? FRAME_MAP_WRITE : 0));
+  bool last = write && (old / FRAME_MAP_WRITE & FRAME_MAX_MAPS) == 1;
 
-  assert ((old & FRAME_MAX_MAPS) > 0 && (!write || old / FRAME_MAP_WRITE > 0));
-  if ((old & FRAME_MAX_MAPS) == 1)
+  if ((old / FRAME_MAP & FRAME_MAX_MAPS) == 1)
     atomic_fetch_sub (&ino->nmapped, 1);
   if (last)
     atomic_fetch_sub (&ino->nkept, 1);
@@ -543,7 +538,7 @@ materialise_zeros (struct inode *ino, struct stripe *st, struct range u, const u
     uint64_t pgoff = u.start + ((uint64_t) i << PAGE_SHIFT);
 
     memset (memfile_addr (env->mf, frames[i]), 0, PAGE_SIZE);
-    atomic_store (&memfile_frame (env->mf, frames[i])->owner, frame_owner (ino->id, pgoff >> PAGE_SHIFT));
+    memfile_set_owner (env->mf, frames[i], frame_owner (ino->id, pgoff >> PAGE_SHIFT));
     rangeset_add (&st->map, range_intersect (u, (struct range) { pgoff, pgoff + PAGE_SIZE }), frames[i]);
     lock_take (&env->evict_lock);
     evict_insert (env->evict, frames[i], evict_key (ino->id, pgoff >> PAGE_SHIFT), 0);

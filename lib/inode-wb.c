@@ -160,6 +160,17 @@ data_run (struct inode *ino, struct stripe *st, struct range seg, bool keep, con
   return before_end (ino, r, mask);
 }
 
+/* Does a page of r have all the senders that a frame counts?  Only one that r has a part of: what is sent whole has no other. */
+static bool
+sent_often (struct inode *ino, uint32_t frame, struct range r, uint64_t seg_end)
+{
+  struct memfile *mf = ino->env->mf;
+  uint32_t last = rangeset_frame_of (r.start, frame, (r.end < seg_end ? r.end : seg_end) - 1);
+
+  return frame_senders (memfile_frame (mf, frame)) == FRAME_MAX_SENDERS
+         || frame_senders (memfile_frame (mf, last)) == FRAME_MAX_SENDERS;
+}
+
 /* Where will the bytes be sent from: frames, if they are one run of all of it or of 64 KiB; else a copy of as much as a
  * buffer holds, which is a block of the origin at least; without a buffer only what the first run has.
  */
@@ -174,7 +185,7 @@ data_source (struct inode *ino, struct stripe *st, const struct wb_ask *ask, str
 
   assert (there);               /* all of r is, or it would be read first */
   (void) there;
-  if (map_first (ino, st, *r, &seg)) {
+  if (sent_often (ino, wb->frame, *r, seg.end) || map_first (ino, st, *r, &seg)) {
     if (range_len (*r) > most)
       r->end = r->start + most;
     wb->bounce = bounce_take (env->bounce, true);
@@ -330,10 +341,8 @@ take_run (struct inode *ino, struct stripe *st, struct range seg, const struct d
   }
   if (!wb->bounce) {
     wb->nframes = (unsigned) ((page_of (r.end - 1) - page_of (r.start)) >> PAGE_SHIFT) + 1;
-    for (i = 0; i < wb->nframes; i++) {
-      memfile_get (env->mf, wb->frame + i);
-      atomic_fetch_add (&memfile_frame (env->mf, wb->frame + i)->use, FRAME_SENDER);
-    }
+    for (i = 0; i < wb->nframes; i++)
+      memfile_use (env->mf, wb->frame + i, FRAME_SENDER);
   }
   st->wb_pos = r.end;
   return PICKED;
@@ -599,7 +608,7 @@ wb_end (struct wb *wb, int err)
     bounce_give (env->bounce, wb->bounce);
   for (i = 0; i < wb->nframes; i++) {
     frames[i] = wb->frame + i;
-    atomic_fetch_sub (&memfile_frame (env->mf, frames[i])->use, FRAME_SENDER);
+    memfile_unuse (env->mf, frames[i], FRAME_SENDER);
   }
   if (wb->nframes)
     memfile_put_many (env->mf, frames, wb->nframes);

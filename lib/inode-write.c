@@ -123,7 +123,7 @@ frames_wanted (struct turn *t)
 static void
 new_owner (struct turn *t, uint32_t frame, uint64_t pgoff)
 {
-  atomic_store (&memfile_frame (t->ino->env->mf, frame)->owner, frame_owner (t->ino->id, pgoff >> PAGE_SHIFT));
+  memfile_set_owner (t->ino->env->mf, frame, frame_owner (t->ino->id, pgoff >> PAGE_SHIFT));
 }
 
 static void

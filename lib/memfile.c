@@ -47,7 +47,8 @@ struct memfile {
   uint32_t max;
   int fd;
   uint8_t *base;
-  struct frame *table;
+  _Atomic uint64_t *owner;      /* of each frame, */
+  struct frame *table;          /* and behind the owners, its counts */
 
   struct lock lock;
 
@@ -64,7 +65,7 @@ struct memfile {
 static size_t
 table_len (uint32_t max_frames)
 {
-  return (max_frames * sizeof (struct frame) + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+  return (max_frames * (sizeof (uint64_t) + sizeof (struct frame)) + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
 }
 
 uint64_t
@@ -132,12 +133,13 @@ memfile_create (struct budget *budget, uint32_t max_frames, struct memfile **ret
     goto free_m;
   if ((err = runset_init (&m->bare, max_frames)) != 0)
     goto release_ready;
-  m->table = mmap (NULL, table_len (max_frames), PROT_READ | PROT_WRITE,
+  m->owner = mmap (NULL, table_len (max_frames), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (m->table == MAP_FAILED) {
+  if ((void *) m->owner == MAP_FAILED) {
     err = errno;
     goto release_bare;
   }
+  m->table = (struct frame *) (m->owner + max_frames);
   if ((err = map_frames (m)) != 0)
     goto unmap_table;
 
@@ -154,7 +156,7 @@ memfile_create (struct budget *budget, uint32_t max_frames, struct memfile **ret
   return 0;
 
  unmap_table:
-  munmap (m->table, table_len (max_frames));
+  munmap ((void *) m->owner, table_len (max_frames));
  release_bare:
   runset_release (&m->bare);
  release_ready:
@@ -176,7 +178,7 @@ memfile_free (struct memfile *m)
 
   munmap (m->base, (uint64_t) m->max << PAGE_SHIFT);
   close (m->fd);
-  munmap (m->table, table_len (m->max));
+  munmap ((void *) m->owner, table_len (m->max));
   budget_give (m->budget, BUDGET_FRAMES, (uint64_t) m->ready.count << PAGE_SHIFT);
   budget_give (m->budget, BUDGET_FIXED, memfile_table_bytes (m->max));
   runset_release (&m->bare);
@@ -266,8 +268,8 @@ static void
 hand_out_locked (struct memfile *m, uint32_t start, uint32_t len, uint32_t *out)
 {
   for (uint32_t i = 0; i < len; i++) {
-    assert (frame_refs (&m->table[start + i]) == 0);
-    atomic_store_explicit (&m->table[start + i].refs, 1, memory_order_relaxed);
+    assert (frame_counts (&m->table[start + i]) == 0);
+    atomic_store_explicit (&m->table[start + i].counts, FRAME_REF, memory_order_relaxed);
     out[i] = start + i;
   }
 }
@@ -313,13 +315,53 @@ memfile_alloc (struct memfile *m, size_t n, uint32_t *out)
 }
 
 void
+memfile_set_owner (struct memfile *m, uint32_t frame, uint64_t owner)
+{
+  assert (frame < m->max);
+  atomic_store_explicit (&m->owner[frame], owner, memory_order_relaxed);
+}
+
+uint64_t
+memfile_owner (struct memfile *m, uint32_t frame)
+{
+  assert (frame < m->max);
+  return atomic_load_explicit (&m->owner[frame], memory_order_relaxed);
+}
+
+void
 memfile_get (struct memfile *m, uint32_t frame)
 {
-  uint32_t old = atomic_fetch_add_explicit (&memfile_frame (m, frame)->refs, 1,
-                                            memory_order_relaxed);
+  uint32_t old = atomic_fetch_add_explicit (&memfile_frame (m, frame)->counts, FRAME_REF,
+                                            memory_order_relaxed) & FRAME_MAX_REFS;
 
-  assert (old > 0 && old < UINT32_MAX);
+  assert (old > 0 && old < FRAME_MAX_REFS);
   (void) old;
+}
+
+uint32_t
+memfile_use (struct memfile *m, uint32_t frame, uint32_t use)
+{
+  uint32_t old = atomic_fetch_add (&memfile_frame (m, frame)->counts, use + FRAME_REF);
+
+  assert ((old & FRAME_MAX_REFS) > 0 && (old & FRAME_MAX_REFS) < FRAME_MAX_REFS);
+  if (use == FRAME_SENDER)
+    assert (old / FRAME_SENDER < FRAME_MAX_SENDERS && (old / FRAME_MAP & FRAME_MAX_MAPS) == 0);
+  else
+    assert (old / FRAME_SENDER == 0 && (old / FRAME_MAP & FRAME_MAX_MAPS) < FRAME_MAX_MAPS);
+  return old;
+}
+
+uint32_t
+memfile_unuse (struct memfile *m, uint32_t frame, uint32_t use)
+{
+  uint32_t old = atomic_fetch_sub (&memfile_frame (m, frame)->counts, use);
+
+  if (use == FRAME_SENDER)
+    assert (old / FRAME_SENDER > 0);
+  else
+    assert ((old / FRAME_MAP & FRAME_MAX_MAPS) > 0
+            && (use == FRAME_MAP || (old / FRAME_MAP_WRITE & FRAME_MAX_MAPS) > 0));
+  return old;
 }
 
 /* One reference less; true if it was the last: the frame is then the caller's to free. */
@@ -327,13 +369,15 @@ static bool
 drop_ref (struct memfile *m, uint32_t frame)
 {
   struct frame *f = memfile_frame (m, frame);
+  uint32_t old;
 
   assert (frame_refs (f) > 0);
-  if (atomic_fetch_sub_explicit (&f->refs, 1, memory_order_acq_rel) != 1)
+  old = atomic_fetch_sub_explicit (&f->counts, FRAME_REF, memory_order_acq_rel);
+  if ((old & FRAME_MAX_REFS) != FRAME_REF)
     return false;
-  assert (atomic_load_explicit (&f->use, memory_order_relaxed) == 0);
+  assert (old == FRAME_REF);    /* no use is left */
   /* Nobody else knows the frame until it is in a set again. */
-  atomic_store_explicit (&f->owner, 0, memory_order_relaxed);
+  memfile_set_owner (m, frame, 0);
   return true;
 }
 
@@ -523,9 +567,9 @@ memfile_check (struct memfile *m)
 
     if (ready && bare)
       check_failed (m, "free twice", f);
-    if ((ready || bare) && frame_refs (&m->table[f]) != 0)
+    if ((ready || bare) && frame_counts (&m->table[f]) != 0)
       check_failed (m, "free with references", f);
-    if ((ready || bare) && m->table[f].owner != 0)
+    if ((ready || bare) && memfile_owner (m, f) != 0)
       check_failed (m, "free with an owner", f);
   }
   if ((uint64_t) m->nr_used + m->ready.count + m->bare.count + m->nr_moving != m->max)

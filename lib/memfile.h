@@ -25,7 +25,7 @@
  *          zeros; a recycled one holds old bytes of anybody (S-4): the caller must not
  *          let a byte be read that it has not written.
  * Units    frames; bytes where said.
- * Threads  alloc, free, shrink: any thread, take RANK_MEMFILE; get, put, refs, owner: any
+ * Threads  alloc, free, shrink: any thread, take RANK_MEMFILE; get, put, use, refs, owner: any
  *          thread, atomics (put takes RANK_MEMFILE when it frees).
  * Errors   0 or an errno value; alloc returns how many it got.
  * Source   MFL-1, MFL-2, MFL-3, MFL-5, D20, D29, D30.
@@ -46,23 +46,27 @@
 
 struct memfile;
 
-/* Frame table entry: 16 bytes.  owner is written by the inode under its stripe lock, and set to 0
- * when the frame becomes free.  So is use, but that a FRAME_SENDER is taken away without a lock, by who has
- * the reference that goes with it.
+/* The frame table has 12 bytes a frame: an owner, and a word of four counts.  All references; and of these, requests that
+ * send it (two may send different bytes of one page), translations, and translations that may be written through.  The last three are
+ * the frame's uses: they begin under the stripe's lock and are 0 when it is free; a FRAME_SENDER ends without a
+ * lock, by who has the reference that goes with it.
+ *
+ * Each count has a most, and who would go beyond it does without: a page has no further translation (ENOMEM), a request
+ * travels as a copy.  References cannot: one is the map's, one a fill's, and the rest are uses.
  */
 struct frame {
-  _Atomic uint64_t owner;       /* frame_owner (inode id, page number); 0: none */
-  _Atomic uint32_t refs;
-  _Atomic uint32_t use;         /* requests that send it, or translations; 0 when it is free */
+  _Atomic uint32_t counts;
 };
 
-/* use: three counts.  Requests: two may send different bytes of one page.  Translations; and how many of
- * these may be written through.
- */
-#define FRAME_MAP UINT32_C (1)
-#define FRAME_MAP_WRITE (UINT32_C (1) << 10)
-#define FRAME_SENDER (UINT32_C (1) << 20)
-#define FRAME_MAX_MAPS 0x3ffu
+#define FRAME_REF UINT32_C (1)
+#define FRAME_MAP (UINT32_C (1) << 10)
+#define FRAME_MAP_WRITE (UINT32_C (1) << 18)
+#define FRAME_SENDER (UINT32_C (1) << 26)
+#define FRAME_MAX_REFS 0x3ffu
+#define FRAME_MAX_MAPS 0xffu
+#define FRAME_MAX_SENDERS 0x3fu
+
+_Static_assert (FRAME_MAX_REFS > FRAME_MAX_MAPS + FRAME_MAX_SENDERS + 64, "the map's, a fill's, and tests'");
 
 #define FRAME_ID_BITS 12        /* inode id 1..4095; page numbers below 2^52 */
 static inline uint64_t
@@ -109,8 +113,20 @@ extern size_t memfile_alloc (struct memfile *, size_t n, uint32_t *out);
 /* The same, but all n in one run or nothing: returns n or 0. */
 extern size_t memfile_alloc_run (struct memfile *, size_t n, uint32_t *out);
 
+/* To which page of which inode a frame belongs: frame_owner (inode id, page number); 0: to none.  Written by the inode under
+ * its stripe's lock, and 0 when the frame becomes free.
+ */
+extern void memfile_set_owner (struct memfile *, uint32_t frame, uint64_t owner);
+extern uint64_t memfile_owner (struct memfile *, uint32_t frame);
+
 /* One more reference; the frame must have one. */
 extern void memfile_get (struct memfile *, uint32_t frame);
+
+/* The same, for a use: FRAME_SENDER, or FRAME_MAP with or without FRAME_MAP_WRITE.  Returns the counts before.  Who counts a use
+ * looked before whether one more may be.  memfile_unuse ends the use and leaves the reference.
+ */
+extern uint32_t memfile_use (struct memfile *, uint32_t frame, uint32_t use);
+extern uint32_t memfile_unuse (struct memfile *, uint32_t frame, uint32_t use);
 
 /* One less.  Returns true if that freed it. */
 extern bool memfile_put (struct memfile *, uint32_t frame);
@@ -119,27 +135,39 @@ extern bool memfile_put (struct memfile *, uint32_t frame);
 extern void memfile_put_many (struct memfile *, const uint32_t *frames, size_t n);
 
 static inline uint32_t
+frame_counts (struct frame *f)
+{
+  return atomic_load_explicit (&f->counts, memory_order_acquire);
+}
+
+static inline uint32_t
 frame_refs (struct frame *f)
 {
-  return atomic_load_explicit (&f->refs, memory_order_acquire);
+  return frame_counts (f) & FRAME_MAX_REFS;
+}
+
+static inline unsigned
+frame_senders (struct frame *f)
+{
+  return frame_counts (f) / FRAME_SENDER;
 }
 
 static inline bool
 frame_is_sending (struct frame *f)
 {
-  return atomic_load_explicit (&f->use, memory_order_acquire) >= FRAME_SENDER;
+  return frame_counts (f) >= FRAME_SENDER;
 }
 
 static inline unsigned
 frame_maps (struct frame *f)
 {
-  return atomic_load_explicit (&f->use, memory_order_acquire) & FRAME_MAX_MAPS;
+  return frame_counts (f) / FRAME_MAP & FRAME_MAX_MAPS;
 }
 
 static inline unsigned
 frame_maps_write (struct frame *f)
 {
-  return atomic_load_explicit (&f->use, memory_order_acquire) / FRAME_MAP_WRITE & FRAME_MAX_MAPS;
+  return frame_counts (f) / FRAME_MAP_WRITE & FRAME_MAX_MAPS;
 }
 
 /* Frames that memfile_alloc could hand out now without anybody giving one back. */

@@ -51,7 +51,7 @@ reclaim_batch (struct inode_env *env, const struct reclaim_hooks *hooks, unsigne
   lock_drop (&env->evict_lock);
   *picked = n;
   for (i = 0; i < n; i++) {
-    v[i] = (struct victim) { atomic_load (&memfile_frame (env->mf, frames[i])->owner), frames[i] };
+    v[i] = (struct victim) { memfile_owner (env->mf, frames[i]), frames[i] };
     sorted = sorted && (i == 0 || v[i - 1].owner <= v[i].owner);
   }
   if (!sorted)

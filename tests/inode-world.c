@@ -80,7 +80,7 @@ world_init (struct world *w, const struct world_options *o)
     .mode = o->mode, .readahead_max = o->readahead,
     .dirty_max = o->dirty_max ? o->dirty_max : bytes / 2,
     .dirty_background = o->dirty_background ? o->dirty_background : bytes / 10,
-    .dirty_expire_ns = NSEC_PER_SEC, .nwb = 16,
+    .dirty_expire_ns = NSEC_PER_SEC, .nwb = o->nwb ? o->nwb : 16,
     .reclaim = hook_reclaim, .starved = hook_starved, .dirtied = hook_dirtied, .hook_arg = w,
   };
   assert_int_equal (inode_env_init (&w->env), 0);

@@ -23,6 +23,7 @@ struct world_options {
   enum inode_mode mode;
   uint64_t readahead;
   uint64_t dirty_max, dirty_background;         /* 0: half and a tenth of the frames */
+  unsigned nwb;                 /* 0: 16 */
 };
 
 struct world_disk {

@@ -145,7 +145,7 @@ TEST (of_a_run_of_victims_what_is_dirty_in_use_or_gone_is_left_out)
   assert_int_equal (evict_pick (b.w.env.evict, picked, 32, EVICT_RUNS), 31);
   for (pgno = 0; pgno < 32; pgno++)
     for (i = 0; i < 31; i++)
-      if (frame_owner_pgno (memfile_frame (b.w.mf, picked[i])->owner) == pgno) {
+      if (frame_owner_pgno (memfile_owner (b.w.mf, picked[i])) == pgno) {
         frames[n] = picked[i];
         pgnos[n++] = pgno;
       }
@@ -382,6 +382,38 @@ TEST (a_write_during_write_back_goes_out_again)
   assert_is (origin_mem_durable (b.o) + 1000, 2, 100);
   assert_is (origin_mem_durable (b.o) + 1100, 1, PAGE - 1100);
   tear_down (&b);
+}
+
+/* A byte in three is written: each goes out by itself, and 100 at once are more than a frame counts. */
+TEST (a_page_that_is_sent_often_enough_travels_as_copies)
+{
+  static const struct world_options o = { .nframes = 64, .nwb = 256 };
+  struct wb_ask ask = { .limit = RANGE_ALL, .seq = WB_SEQ_ANY, .max = 256 };
+  struct origin_info info = world_info (SIZE);
+  struct bed b = { .ntasks = 0 };
+  uint8_t one = 1, page[PAGE];
+  uint64_t taken;
+  unsigned i;
+
+  info.can_extents = false;     /* or what is read were a hole, and data as a whole once it is written to */
+  world_init (&b.w, &o);
+  b.ino = world_add (&b.w, &info)->ino;
+  b.o = b.w.disk[0].origin;
+  assert_ok (rd (&b, page, 0, PAGE));
+  for (i = 0; i < 100; i++) {
+    b.ntasks = 0;
+    assert_ok (wr (&b, &one, 3 * i, 1, 0));
+  }
+  close_door (&b, ORIGIN_WRITE);
+  /* 63 from the frame, and of the world's three buffers each takes one. */
+  assert_int_equal (wb_start (b.ino, &ask, &taken), FRAME_MAX_SENDERS + 3);
+  inode_check (b.ino);
+  origin_mem_open_door (b.o, ORIGIN_WRITE);
+  b.ntasks = 0;
+  assert_ok (flush (&b));
+  for (i = 0; i < 300; i++)
+    assert_int_equal (origin_mem_durable (b.o)[i], i % 3 ? page[i] : 1);
+  world_release (&b.w);
 }
 
 TEST (a_write_does_not_wait_for_write_back)
@@ -2056,6 +2088,7 @@ main (void)
     cmocka_unit_test (writes_that_touch_go_out_as_one),
     cmocka_unit_test (a_page_in_more_than_eight_pieces_is_fetched_whole),
     cmocka_unit_test (a_write_during_write_back_goes_out_again),
+    cmocka_unit_test (a_page_that_is_sent_often_enough_travels_as_copies),
     cmocka_unit_test (a_write_does_not_wait_for_write_back),
     cmocka_unit_test (reading_writes_nothing_back),
     cmocka_unit_test (a_dirty_page_does_not_leave),

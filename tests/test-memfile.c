@@ -382,16 +382,59 @@ TEST (a_frame_that_becomes_free_has_no_owner)
 
   open_file (&f, 8, 8);
   frame = alloc_one (&f);
-  memfile_frame (f.m, frame)->owner = frame_owner (4095, UINT64_C (0xfffffffffffff));
-  assert_int_equal (frame_owner_id (memfile_frame (f.m, frame)->owner), 4095);
-  assert_int_equal (frame_owner_pgno (memfile_frame (f.m, frame)->owner),
+  memfile_set_owner (f.m, frame, frame_owner (4095, UINT64_C (0xfffffffffffff)));
+  assert_int_equal (frame_owner_id (memfile_owner (f.m, frame)), 4095);
+  assert_int_equal (frame_owner_pgno (memfile_owner (f.m, frame)),
                     UINT64_C (0xfffffffffffff));
   memfile_get (f.m, frame);
   assert_int_equal (frame_refs (memfile_frame (f.m, frame)), 2);
   assert_false (memfile_put (f.m, frame));
-  assert_int_not_equal (memfile_frame (f.m, frame)->owner, 0);
+  assert_int_not_equal (memfile_owner (f.m, frame), 0);
   assert_true (memfile_put (f.m, frame));
-  assert_int_equal (memfile_frame (f.m, frame)->owner, 0);
+  assert_int_equal (memfile_owner (f.m, frame), 0);
+  close_file (&f);
+}
+
+TEST (references_and_uses_are_counted_apart)
+{
+  struct fixture f;
+  struct frame *fr;
+  uint32_t frame;
+
+  open_file (&f, 8, 8);
+  frame = alloc_one (&f);
+  fr = memfile_frame (f.m, frame);
+  for (unsigned i = 1; i <= FRAME_MAX_SENDERS; i++) {
+    memfile_use (f.m, frame, FRAME_SENDER);
+    assert_int_equal (frame_senders (fr), i);
+    assert_int_equal (frame_refs (fr), 1 + i);
+    assert_true (frame_is_sending (fr));
+  }
+  assert_int_equal (frame_maps (fr), 0);
+  for (unsigned i = 0; i < FRAME_MAX_SENDERS; i++) {
+    assert_false (memfile_put (f.m, frame));
+    assert_true (frame_is_sending (fr));
+    memfile_unuse (f.m, frame, FRAME_SENDER);
+  }
+  assert_int_equal (frame_refs (fr), 1);
+  assert_false (frame_is_sending (fr));
+
+  for (unsigned i = 1; i <= FRAME_MAX_MAPS; i++) {
+    memfile_use (f.m, frame, i % 2 ? FRAME_MAP : FRAME_MAP + FRAME_MAP_WRITE);
+    assert_int_equal (frame_maps (fr), i);
+    assert_int_equal (frame_maps_write (fr), i / 2);
+    assert_int_equal (frame_refs (fr), 1 + i);
+  }
+  for (unsigned i = FRAME_MAX_MAPS + 1; frame_refs (fr) < FRAME_MAX_REFS; i++)
+    memfile_get (f.m, frame);
+  assert_int_equal (frame_maps (fr), FRAME_MAX_MAPS);
+  assert_false (frame_is_sending (fr));
+  for (unsigned i = 1; i <= FRAME_MAX_MAPS; i++)
+    memfile_unuse (f.m, frame, i % 2 ? FRAME_MAP : FRAME_MAP + FRAME_MAP_WRITE);
+  assert_int_equal (frame_counts (fr), FRAME_MAX_REFS);
+  for (unsigned i = 1; i < FRAME_MAX_REFS; i++)
+    assert_false (memfile_put (f.m, frame));
+  assert_true (memfile_put (f.m, frame));
   close_file (&f);
 }
 
@@ -620,7 +663,7 @@ TEST (random_operations_agree_with_an_array)
         refs[out[i]] = 1;
         tag[out[i]] = 1 + rand_r (&seed) % 255;
         memset (memfile_addr (f.m, out[i]), tag[out[i]], PAGE_SIZE);
-        memfile_frame (f.m, out[i])->owner = frame_owner (1, out[i]);
+        memfile_set_owner (f.m, out[i], frame_owner (1, out[i]));
       }
       used += got;
       break;
@@ -748,7 +791,7 @@ TEST (of_two_that_drop_the_last_references_one_frees)
   open_file (&f, 1000, 1000);
   assert_int_equal (memfile_alloc (f.m, 1000, out), 1000);
   for (uint32_t i = 0; i < 1000; i++) {
-    memfile_frame (f.m, i)->owner = frame_owner (1, i);
+    memfile_set_owner (f.m, i, frame_owner (1, i));
     memfile_get (f.m, i);
   }
   assert_int_equal (pthread_create (&t, NULL, drop_all, &f), 0);
@@ -787,7 +830,7 @@ reference_behind_the_back (void)
   struct fixture f;
 
   open_file (&f, 8, 8);
-  memfile_frame (f.m, 3)->refs = 1;
+  memfile_frame (f.m, 3)->counts = FRAME_REF;
   memfile_check (f.m);
 }
 
@@ -797,7 +840,7 @@ owner_of_a_free_frame (void)
   struct fixture f;
 
   open_file (&f, 8, 8);
-  memfile_frame (f.m, 3)->owner = frame_owner (1, 1);
+  memfile_set_owner (f.m, 3, frame_owner (1, 1));
   memfile_check (f.m);
 }
 
@@ -928,6 +971,7 @@ main (void)
     cmocka_unit_test (a_frame_reads_as_zeros_at_first_after_populate_and_after_a_punch),
     cmocka_unit_test (neighbouring_frames_are_neighbours_in_memory),
     cmocka_unit_test (a_frame_that_becomes_free_has_no_owner),
+    cmocka_unit_test (references_and_uses_are_counted_apart),
     cmocka_unit_test (the_budget_is_the_bound_to_the_frame),
     cmocka_unit_test (a_free_frame_stays_charged_until_it_is_punched),
     cmocka_unit_test (populate_pays_and_stops_at_the_budget),
