@@ -2,7 +2,7 @@
  *
  * inode-check - do the books of an inode agree with each other?
  *
- *   (1) each set's own invariants; everything of stripe s lies in MiBs k with k % 64 == s
+ *   (1) each set's own invariants; everything of stripe s lies in MiBs k with k % NSTRIPES == s
  *   (2) a DIRTY, WRITING or UNSTABLE byte is valid in the map (sem.L-17)
  *   (3) a byte in zeros is in no map and no dirty set; zero ranges on their way are whole units
  *   (4) a page's frame has a reference for the map and one for each translation, and its owner field names the page

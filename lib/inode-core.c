@@ -72,6 +72,57 @@ meta_free (void *opaque, void *p, size_t size)
   budget_give (env->budget, BUDGET_META, size);
 }
 
+/* A node for a set.  Those that are between two uses wait in one list for all inodes: a bound for one insertion is
+ * several nodes, most of which come back at once, and kept by each stripe they were more than all nodes in use of an export
+ * of which a few thousand pages are here.  Under any lock below RANK_MEMFILE.
+ */
+void *
+node_alloc (void *opaque, size_t size)
+{
+  struct inode_env *env = opaque;
+  struct segnodes_batch one = SEGNODES_BATCH_INIT;
+
+  assert (size == SEGNODE_SIZE);
+  lock_take (&env->node_lock);
+  if (env->spare_nodes.nspare > 0)
+    segnodes_take (&env->spare_nodes, env->spare_nodes.nspare - 1, &one);
+  lock_drop (&env->node_lock);
+  return one.first ? one.first : meta_alloc (env, size);
+}
+
+void
+node_free (void *opaque, void *node, size_t size)
+{
+  struct segnodes_batch one = { node, 1 };
+  struct inode_env *env = opaque;
+  bool keep;
+
+  one.first->next = NULL;
+  lock_take (&env->node_lock);
+  keep = env->spare_nodes.nspare < env->most_spare_nodes;
+  if (keep)
+    segnodes_give (&env->spare_nodes, &one);
+  lock_drop (&env->node_lock);
+  if (!keep)
+    meta_free (env, node, size);
+}
+
+/* Are so many there?  Then they go to a set's list, which asks the system for nothing. */
+static bool
+nodes_spare (struct inode_env *env, struct segnodes *nodes, uint32_t missing)
+{
+  struct segnodes_batch batch = SEGNODES_BATCH_INIT;
+  bool there;
+
+  lock_take (&env->node_lock);
+  there = env->spare_nodes.nspare >= missing;
+  if (there)
+    segnodes_take (&env->spare_nodes, env->spare_nodes.nspare - missing, &batch);
+  lock_drop (&env->node_lock);
+  segnodes_give (nodes, &batch);
+  return there;
+}
+
 /* With no lock held. */
 int
 nodes_fetch (struct inode_env *env, struct segnodes *nodes, uint32_t missing, struct segnodes_batch *batch)
@@ -98,7 +149,7 @@ stripe_nodes (struct inode *ino, struct stripe *st, uint32_t map_inserts, uint32
   if (dirty_inserts)
     want += dirtyset_need (&st->dirty, dirty_inserts);
   missing = segnodes_missing (&st->nodes, want);
-  if (missing == 0)
+  if (missing == 0 || nodes_spare (ino->env, &st->nodes, missing))
     return 0;
   rwlock_drop (&st->lock);
   err = nodes_fetch (ino->env, &st->nodes, missing, &batch);
@@ -109,14 +160,12 @@ stripe_nodes (struct inode *ino, struct stripe *st, uint32_t map_inserts, uint32
   return EAGAIN;
 }
 
-/* What an operation did not need of its spare nodes goes back, but for a few: a bound for one insertion is several nodes,
- * and 64 stripes of several exports may share a cache of 1 MiB.  The stripe is held exclusively.
- */
+/* What an operation did not need of its spare nodes goes back.  The stripe is held exclusively. */
 void
-stripe_trim (struct inode *ino, struct stripe *st)
+stripe_trim (struct stripe *st)
 {
-  if (st->nodes.nspare > ino->env->spare_nodes)
-    segnodes_trim (&st->nodes, ino->env->spare_nodes);
+  if (st->nodes.nspare > 0)
+    segnodes_trim (&st->nodes, 0);
 }
 
 /* The same for zeros; the caller holds st exclusively (st may be NULL) and not zlock. */
@@ -129,6 +178,8 @@ zeros_nodes (struct inode *ino, struct stripe *st, uint32_t inserts)
 
   rwlock_take (&ino->zlock);
   missing = segnodes_missing (&ino->znodes, zeroset_need (&ino->zeros, inserts));
+  if (missing && nodes_spare (ino->env, &ino->znodes, missing))
+    missing = 0;
   rwlock_drop (&ino->zlock);
   if (missing == 0)
     return 0;
@@ -302,6 +353,7 @@ inode_env_init (struct inode_env *env)
   lock_init (&env->evict_lock, RANK_EVICT);
   lock_init (&env->mem_lock, RANK_MEMFILE);
   lock_init (&env->wb_lock, RANK_MEMFILE);
+  lock_init (&env->node_lock, RANK_MEMFILE);
   list_init (&env->mem_waiters);
   list_init (&env->wb_free);
   err = budget_take (env->budget, BUDGET_FIXED, size);
@@ -327,7 +379,9 @@ inode_env_init (struct inode_env *env)
     list_push_back (&env->wb_free, &wb[i].node);
   }
   env->wb_nfree = env->nwb;
-  env->spare_nodes = env->budget->limit >= (uint64_t) 16 << 20 ? 6 : 0;
+  /* Up to 32 KiB, a five-hundredth of a small cache. */
+  segnodes_init (&env->spare_nodes, SEGNODE_SIZE, meta_alloc, meta_free, env);
+  env->most_spare_nodes = env->budget->limit >> 19 < 32 ? (uint32_t) (env->budget->limit >> 19) : 32;
   return 0;
 }
 
@@ -342,6 +396,8 @@ inode_env_release (struct inode_env *env)
   lock_release (&env->evict_lock);
   lock_release (&env->mem_lock);
   lock_release (&env->wb_lock);
+  segnodes_release (&env->spare_nodes);
+  lock_release (&env->node_lock);
 }
 
 /*----------------------------------------------------------------------*/
@@ -384,6 +440,13 @@ origin_notice (void *arg, int level, const char *line)
     ino->env->news.notice (ino->env->hook_arg, ino, level, line);
 }
 
+/* An inode and its carriers. */
+static size_t
+inode_bytes (unsigned ncarriers)
+{
+  return sizeof (struct inode) + ncarriers * sizeof (struct carrier);
+}
+
 int
 inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const char *name, struct inode **ret)
 {
@@ -393,14 +456,17 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   };
   struct throttle_limits tl = { .dirty_max = env->dirty_max, .dirty_background = env->dirty_background };
   struct origin_events events = ev;
+  unsigned i, ncarriers = origin->most_conns ? NCARRIERS (origin->most_conns) : MOST_CARRIERS;
   struct inode *ino;
-  unsigned i;
 
+  assert (ncarriers <= MOST_CARRIERS);
   assert (id != 0 && id < 1u << FRAME_ID_BITS);
-  ino = meta_alloc_hard (env, sizeof *ino);
+  ino = meta_alloc_hard (env, inode_bytes (ncarriers));
   if (!ino)
     return ENOMEM;
-  memset (ino, 0, sizeof *ino);
+  memset (ino, 0, inode_bytes (ncarriers));
+  ino->carrier = (struct carrier *) (ino + 1);
+  ino->most_carriers = ncarriers;
   ino->env = env;
   ino->origin = origin;
   ino->id = id;
@@ -419,7 +485,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   rwlock_init (&ino->zlock, RANK_ZEROS);
   lock_init (&ino->sync, RANK_SYNC);
   lock_init (&ino->ra_lock, RANK_RA);
-  segnodes_init (&ino->znodes, SEGNODE_SIZE, meta_alloc, meta_free, env);
+  segnodes_init (&ino->znodes, SEGNODE_SIZE, node_alloc, node_free, env);
   zeroset_init (&ino->zeros, &ino->znodes);
   lock_init (&ino->attr, RANK_ATTR);
   map_init (ino);
@@ -433,7 +499,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
     struct stripe *st = &ino->stripe[i];
 
     rwlock_init (&st->lock, RANK_STRIPE);
-    segnodes_init (&st->nodes, SEGNODE_SIZE, meta_alloc, meta_free, env);
+    segnodes_init (&st->nodes, SEGNODE_SIZE, node_alloc, node_free, env);
     rangeset_init (&st->map, &st->nodes);
     dirtyset_init (&st->dirty, &st->nodes);
     list_init (&st->fills);
@@ -549,7 +615,7 @@ inode_free (struct inode *ino)
   lock_release (&ino->ra_lock);
   if (ino->ra)
     meta_free (env, ino->ra, sizeof *ino->ra);
-  meta_free (env, ino, sizeof *ino);
+  meta_free (env, ino, inode_bytes (ino->most_carriers));
   inode_env_wake_memory (env);
 }
 

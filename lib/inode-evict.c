@@ -182,7 +182,7 @@ inode_evict_run (struct inode *ino, const uint32_t *frames, const uint64_t *pgno
     rwlock_take (&st->lock);
     ngone += evict_some (ino, st, &v, gone + ngone, dirty);
     nmapped = mapped_of (ino, &v, mapped);
-    stripe_trim (ino, st);
+    stripe_trim (st);
     rwlock_drop (&st->lock);
     /* They stay another turn, but without their translations: who still uses them faults, which the policy sees (D13). */
     map_unmap_pages (ino, mapped, nmapped);

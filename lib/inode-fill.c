@@ -344,7 +344,7 @@ fill_done (struct origin_req *req, int err)
   f->done = true;
   fill_tell (f, err);
   last = fill_put_locked (f);
-  stripe_trim (ino, st);
+  stripe_trim (st);
   rwlock_drop (&st->lock);
   /* Unless it was the last, f belongs to those who wait from here on. */
 

@@ -244,7 +244,7 @@ learn_part (struct hole_ask *a, struct range part)
       map_remove (ino, st, r);
     }
   }
-  stripe_trim (ino, st);
+  stripe_trim (st);
   rwlock_drop (&st->lock);
   return !err;
 }
@@ -268,7 +268,7 @@ drop_holes (struct inode *ino)
   atomic_store (&ino->nzeros, zeroset_count (&ino->zeros));
   charge_locked (ino);
   lock_drop (&ino->sync);
-  segnodes_trim (&ino->znodes, ino->env->spare_nodes);
+  segnodes_trim (&ino->znodes, 0);
   rwlock_drop (&ino->zlock);
 }
 

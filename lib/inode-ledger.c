@@ -196,7 +196,7 @@ carrier_get_locked (struct inode *ino, uint32_t id)
       empty = c;
   }
   if (!empty) {
-    assert (ino->ncarriers < NCARRIERS);
+    assert (ino->ncarriers < ino->most_carriers);
     empty = &ino->carrier[ino->ncarriers++];
   }
   memset (empty, 0, sizeof *empty);

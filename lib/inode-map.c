@@ -42,7 +42,7 @@ void
 map_init (struct inode *ino)
 {
   lock_init (&ino->maps, RANK_MAPS);
-  segnodes_init (&ino->map_nodes, SEGNODE_SIZE, meta_alloc, meta_free, ino->env);
+  segnodes_init (&ino->map_nodes, SEGNODE_SIZE, node_alloc, node_free, ino->env);
   segnodes_init (&ino->map_cells, MAPPINGSET_CELL, meta_alloc, meta_free, ino->env);
   mappingset_init (&ino->mappings, &ino->map_nodes, &ino->map_cells);
 }

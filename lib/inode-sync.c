@@ -296,7 +296,7 @@ flush_done (struct origin_req *req, int err)
 void
 flush_carriers (struct inode *ino)
 {
-  struct carrier *go[NCARRIERS];
+  struct carrier *go[MOST_CARRIERS];
   unsigned i, n = 0;
 
   lock_take (&ino->sync);

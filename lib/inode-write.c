@@ -331,7 +331,7 @@ copy_turn (struct turn *t)
     else
       err = put_new (t, off, &next);
     if (err == 0 && next == t->r.end)
-      stripe_trim (t->ino, st);
+      stripe_trim (st);
     rwlock_drop (&st->lock);
     if (err == EAGAIN)
       continue;

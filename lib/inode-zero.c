@@ -102,7 +102,7 @@ body_part (struct inode_op *op, struct range *whole, struct range *mapped)
   rwlock_take (&ino->zlock);
   body_zeros (op, part, oldest);
   rwlock_drop (&ino->zlock);
-  stripe_trim (ino, st);
+  stripe_trim (st);
   rwlock_drop (&st->lock);
   return 0;
 }

@@ -44,6 +44,7 @@
 #include "origin.h"
 #include "populate.h"
 #include "range.h"
+#include "segnodes.h"
 #include "throttle.h"
 
 struct inode;
@@ -118,11 +119,15 @@ struct inode_env {
   unsigned wb_nfree;
   void *wb_mem;
 
+  /* Tree nodes between two uses, of all inodes. */
+  struct lock node_lock;        /* RANK_MEMFILE */
+  struct segnodes spare_nodes;
+  uint32_t most_spare_nodes;
+
   _Atomic unsigned nfills;      /* in being: frames that come back without write-back */
   _Atomic unsigned nblocked;    /* writers that wait for less dirt, of whichever inode */
   _Atomic uint64_t writers;     /* inodes that wrote this second and the one before; see inode_writers_locked */
   _Atomic uint64_t dirty_total; /* bytes dirty in all inodes (D3: all states) */
-  uint32_t spare_nodes;         /* tree nodes that a stripe keeps between operations */
   void *zeros;                  /* read-only zero bytes, ZEROS_LEN, for origins without zero */
   _Atomic uint64_t pinned_frames;
 };

@@ -13,7 +13,7 @@
  *   RANK_MM_MAP     an address space's list of mappings         look-up
  *   RANK_MAPS       who maps one inode                          set arithmetic
  *   RANK_MM_ACTIVE  installed translations of an address space  set arithmetic
- *   RANK_STRIPE     one of an inode's 64 stripes (D6)           set arithmetic, one page copy
+ *   RANK_STRIPE     one of an inode's stripes (D6)              set arithmetic, one page copy
  *                                                               (readers: at most 64 KiB)
  *   RANK_ZEROS      zero and trim ranges of one inode           set arithmetic
  *   RANK_SYNC       generations, flush tokens, write requests   list surgery

@@ -197,6 +197,7 @@ struct origin {
   struct origin_events events;  /* set with origin_set_events before the first submit */
   _Atomic bool has_events;      /* they are set; what happens before that is told to nobody */
   struct origin_counters counters;
+  unsigned most_conns;          /* connections at a time that carry requests; 0: up to 64 */
   const char *description;      /* the origin's words about the export, or NULL; for people */
   char name[128];               /* printable: "nbd://host/export"; for messages only */
 };

@@ -41,11 +41,13 @@
 
 #include "compiler.h"
 
-/* Bytes of a node of every set in tier 5: 63 entries of 16 bytes in a leaf.  bench-segset at
+/* Bytes of a node of every set in tier 5: 67 entries of 16 bytes in a leaf.  bench-segset at
  * 1 M ranges, insertion and look-up beside absl's: 256 bytes 1.57, 1.51 (before prefetching);
- * 512: 1.07, 0.85; 1024: 0.83, 0.67; 1536: 0.84, 0.78.  Bytes a range: 23.6, 20.9, 19.5, 19.1.
+ * 512: 1.07, 0.85; 1024: 0.82, 0.68; 1088: 0.80, 0.66; 1536: 0.84, 0.78.  Bytes a range: 23.6, 20.9, 19.5,
+ * 19.4, 19.1.  Of 1024 a leaf holds 63, and a power of two of pages, which is what strides and tests make, leaves the
+ * last leaf of a stripe empty.
  */
-#define SEGNODE_SIZE 1024
+#define SEGNODE_SIZE 1088
 
 /* Where the memory comes from: alloc returns NULL when it may not have SIZE bytes, aligned
  * as by malloc (64 is better).  Called without any lock by segnodes_batch_alloc and

@@ -10,7 +10,7 @@
  * Segments are in all nodes (SEG-6).  A node is one block of memory of the size that its
  * list (segnodes.h) hands out; a leaf uses it all for segments, an inner node has fewer
  * and the children behind them.  Starts, lengths and values are three arrays (SEG-7): a
- * search reads starts only, and 63 of them (16-byte segments in a node of 1024) are eight
+ * search reads starts only, and 67 of them (16-byte segments in a node of 1088) are nine
  * cache lines, of which a binary search touches three.
  *
  * Search goes down to a leaf always, by starts alone, and looks at one length at the end:
@@ -727,9 +727,10 @@ SS (rebalance) (struct segset *set, struct SS (node) *n, struct SS (gap) *g)
 
 /* ---- insert and remove ---- */
 
-/* Spare nodes that so many insertions can take at most: each one a node for every level and
- * a new root.  (A new root has one segment; before it is split itself, so many have paid
- * for a new root without taking it that it costs nothing more.)
+/* Spare nodes that so many insertions can take at most: each one a node for every level but the root's,
+ * while the root has room for what they push up; else a new root, too.  (It has one segment; before it is split itself,
+ * so many have paid for a new root without taking it that it costs nothing more.)
+ * Removals before them free at least what they make more of these: to lose a level frees two nodes.
  */
 SEGSET_INLINE uint32_t
 SS (need) (const struct segset *set, uint32_t inserts)
@@ -738,6 +739,10 @@ SS (need) (const struct segset *set, uint32_t inserts)
     return 0;
   if (set->height <= 1 && (uint64_t) set->nsegs + inserts <= SS (LEAF_MAX))
     return set->height == 0;
+  if (set->height == 1 && inserts < SS (INNER_MAX))
+    return 1 + set->nsegs + inserts - SS (LEAF_MAX);
+  if (set->height > 1 && SS (root) (set)->n + (uint64_t) inserts <= SS (INNER_MAX))
+    return inserts * (set->height - 1);
   return inserts * ((set->height ? set->height : 1) + 1);
 }
 
