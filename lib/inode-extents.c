@@ -14,12 +14,12 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "inode-priv.h"
 
-#define MAX_EXTENTS 4096
+#define MAX_EXTENTS 4096        /* each of ours and the origin's: 192 KiB */
+#define FEW_EXTENTS 16          /* for a client that takes one; and when memory is short */
 
 struct ext {
   uint64_t start, end;
@@ -28,7 +28,7 @@ struct ext {
 
 struct exts {
   struct ext *v;
-  unsigned n;
+  unsigned n, most;
   bool full;
 };
 
@@ -41,7 +41,7 @@ ext_add (struct exts *e, uint64_t start, uint64_t end, unsigned type)
     e->v[e->n - 1].end = end;
     return;
   }
-  if (e->n == MAX_EXTENTS) {
+  if (e->n == e->most) {
     e->full = true;
     return;
   }
@@ -144,6 +144,20 @@ ask_origin (struct inode *ino, struct range r, bool one, struct exts *under)
   return 0;
 }
 
+/* Room for both lists, of the budget; where it is short, a client hears of less at a time.  NULL: few have to do. */
+static struct ext *
+room_for (struct inode_env *env, unsigned *most)
+{
+  struct ext *v = NULL;
+
+  for (*most = MAX_EXTENTS; *most > FEW_EXTENTS && !v; ) {
+    v = meta_alloc (env, 2 * *most * sizeof *v);
+    if (!v)
+      *most /= 4;
+  }
+  return v;
+}
+
 int
 inode_extents (struct inode *ino, struct range r, bool one,
                int (*fn) (void *, uint64_t, uint64_t, unsigned), void *arg)
@@ -152,12 +166,15 @@ inode_extents (struct inode *ino, struct range r, bool one,
   struct ext last = { 0 };
   unsigned o = 0, u = 0;
   uint64_t pos = r.start, stop = r.end;
+  struct ext few[2 * FEW_EXTENTS], *many = NULL;
+  unsigned most = FEW_EXTENTS;
   int err = 0;
 
-  over.v = malloc (2 * MAX_EXTENTS * sizeof *over.v);
-  if (!over.v)
-    return ENOMEM;
-  under.v = over.v + MAX_EXTENTS;
+  if (!one)
+    many = room_for (ino->env, &most);
+  over.v = many ? many : few;
+  under.v = over.v + most;
+  over.most = under.most = most;
   overlay (ino, r, &over);
   if (over.full)
     stop = over.v[over.n - 1].end;      /* what lies behind is told at the next request */
@@ -200,6 +217,7 @@ inode_extents (struct inode *ino, struct range r, bool one,
   }
   if (!err && last.end > last.start)
     err = fn (arg, last.start, last.end - last.start, last.type);
-  free (over.v);
+  if (many)
+    meta_free (ino->env, many, 2 * most * sizeof *many);
   return err;
 }
