@@ -494,7 +494,7 @@ choose_buffer (struct inode *ino, uint32_t *frames, unsigned n, void **bounce, b
   use = c / unit * unit;
   if (use < RUN_WORTH_IT) {
     use = n < most ? n : most / unit * unit;
-    *bounce = bounce_take (env->bounce, false);
+    *bounce = bounce_take (env->bounce, false, 0);
     if (!*bounce && c < unit) {
       use = unit < n ? unit : n;
       *bounce = meta_alloc_hard (env, (size_t) use << PAGE_SHIFT);

@@ -161,6 +161,7 @@ struct inode {
   uint32_t escalations;         /* how often tokens had to begin anew */
   struct list wbs;              /* under way */
   unsigned nwbs;
+  _Atomic unsigned nbuffers;    /* of env->bounce, with write requests */
   unsigned wb_stripe;           /* where the next pump begins */
   uint64_t wb_took_ns, wb_least_ns;     /* how long WRITEs take lately, and the least of them */
   struct carrier *carrier;      /* behind the inode */

@@ -71,6 +71,23 @@ wb_get (struct inode *ino)
   return wb;
 }
 
+static void *
+buffer_take (struct inode *ino)
+{
+  void *buf = bounce_take (ino->env->bounce, true, atomic_load (&ino->nbuffers));
+
+  if (buf)
+    atomic_fetch_add (&ino->nbuffers, 1);
+  return buf;
+}
+
+static void
+buffer_give (struct inode *ino, void *buf)
+{
+  atomic_fetch_sub (&ino->nbuffers, 1);
+  bounce_give (ino->env->bounce, buf);
+}
+
 static void
 wb_put (struct inode_env *env, struct wb *wb)
 {
@@ -188,7 +205,7 @@ data_source (struct inode *ino, struct stripe *st, const struct wb_ask *ask, str
   if (sent_often (ino, wb->frame, *r, seg.end) || map_first (ino, st, *r, &seg)) {
     if (range_len (*r) > most)
       r->end = r->start + most;
-    wb->bounce = bounce_take (env->bounce, true);
+    wb->bounce = buffer_take (ino);
     return wb->bounce != NULL;
   }
   if (seg.end >= r->end)
@@ -196,7 +213,7 @@ data_source (struct inode *ino, struct stripe *st, const struct wb_ask *ask, str
   run_end = seg.end & ~mask;
   if (run_end < r->start + DIRECT_MIN || range_len (*r) <= most
       || (ask->grain && run_end - r->start <= most / 2)) {
-    wb->bounce = bounce_take (env->bounce, true);
+    wb->bounce = buffer_take (ino);
     if (wb->bounce) {
       if (range_len (*r) > most)
         r->end = r->start + most;
@@ -258,7 +275,7 @@ rmw_source (struct inode *ino, struct wb *wb, struct range *r)
 
   if (r->end - r->start > most)
     r->end = r->start + most;
-  wb->bounce = bounce_take (ino->env->bounce, true);
+  wb->bounce = buffer_take (ino);
   return wb->bounce != NULL;
 }
 
@@ -349,7 +366,7 @@ take_run (struct inode *ino, struct stripe *st, struct range seg, const struct d
 
  undo:
   if (wb->bounce)
-    bounce_give (env->bounce, wb->bounce);
+    buffer_give (ino, wb->bounce);
   return NOTHING;
 }
 
@@ -605,7 +622,7 @@ wb_end (struct wb *wb, int err)
   lock_drop (&ino->sync);
 
   if (wb->bounce)
-    bounce_give (env->bounce, wb->bounce);
+    buffer_give (ino, wb->bounce);
   for (i = 0; i < wb->nframes; i++) {
     frames[i] = wb->frame + i;
     memfile_unuse (env->mf, frames[i], FRAME_SENDER);

@@ -662,12 +662,14 @@ bounce_free (struct bounce *b)
 }
 
 void *
-bounce_take (struct bounce *b, bool flush)
+bounce_take (struct bounce *b, bool flush, unsigned own)
 {
+  unsigned left;
   void *buf = NULL;
 
   lock_take (&b->lock);
-  if (b->nr_free > (flush ? 0 : b->reserved))
+  left = b->nr_free + own;
+  if (b->nr_free > (flush ? 0 : b->reserved) && (own == 0 || own < left - (left + 7) / 8))
     buf = b->base + (size_t) b->free_list[--b->nr_free] * b->size;
   lock_drop (&b->lock);
   return buf;

@@ -192,12 +192,13 @@ extern void memfile_check (struct memfile *);
 
 /* The bounce pool: `count` buffers of `size` bytes (page aligned, MADV_DONTDUMP), charged to
  * BUDGET_FIXED at creation.  Never blocks; NULL when all are out.  The last `reserved` ones go
- * to callers that say `flush` (the flush path's share, D20).
+ * to callers that say `flush` (the flush path's share, D20).  own: how many the caller's inode has; it gets 7/8 of what the
+ * others leave, and one in any case: an origin that does not answer must not hold them all.
  */
 struct bounce;
 extern int bounce_create (struct budget *, size_t size, unsigned count, unsigned reserved, struct bounce **);
 extern void bounce_free (struct bounce *);
-extern void *bounce_take (struct bounce *, bool flush);
+extern void *bounce_take (struct bounce *, bool flush, unsigned own);
 extern void bounce_give (struct bounce *, void *);
 extern size_t bounce_size (struct bounce *);
 

@@ -903,14 +903,14 @@ TEST (the_last_buffers_of_the_pool_are_for_the_flush_path)
   assert_int_equal (bounce_create (&b, 8192, 4, 2, &p), 0);
   assert_int_equal (bounce_size (p), 8192);
   assert_true (b.by_class[BUDGET_FIXED] >= 4 * 8192);
-  buf[0] = bounce_take (p, false);
-  buf[1] = bounce_take (p, false);
+  buf[0] = bounce_take (p, false, 0);
+  buf[1] = bounce_take (p, false, 0);
   assert_non_null (buf[1]);
-  assert_null (bounce_take (p, false));
-  buf[2] = bounce_take (p, true);
-  buf[3] = bounce_take (p, true);
+  assert_null (bounce_take (p, false, 0));
+  buf[2] = bounce_take (p, true, 0);
+  buf[3] = bounce_take (p, true, 0);
   assert_non_null (buf[3]);
-  assert_null (bounce_take (p, true));
+  assert_null (bounce_take (p, true, 0));
   for (int i = 0; i < 4; i++) {
     assert_int_equal ((uintptr_t) buf[i] % PAGE_SIZE, 0);
     memset (buf[i], i + 1, 8192);
@@ -921,10 +921,34 @@ TEST (the_last_buffers_of_the_pool_are_for_the_flush_path)
     bounce_give (p, buf[i]);
   }
   /* What was used last is warm and comes first. */
-  assert_ptr_equal (bounce_take (p, false), buf[3]);
+  assert_ptr_equal (bounce_take (p, false, 0), buf[3]);
   bounce_give (p, buf[3]);
   bounce_free (p);
   assert_int_equal (b.used, 0);
+}
+
+TEST (one_inode_leaves_buffers_for_the_next)
+{
+  struct budget b;
+  struct bounce *p;
+  void *buf[16];
+  unsigned n = 0;
+
+  budget_init (&b, 10000000);
+  assert_int_equal (bounce_create (&b, 4096, 16, 0, &p), 0);
+  while ((buf[n] = bounce_take (p, true, n)) != NULL)
+    n++;
+  assert_int_equal (n, 14);
+  /* Of the two that are left one is for a third. */
+  buf[n++] = bounce_take (p, true, 0);
+  assert_non_null (buf[14]);
+  assert_null (bounce_take (p, true, 1));
+  buf[n++] = bounce_take (p, true, 0);
+  assert_non_null (buf[15]);
+  assert_null (bounce_take (p, true, 0));
+  for (unsigned i = 0; i < 16; i++)
+    bounce_give (p, buf[i]);
+  bounce_free (p);
 }
 
 TEST (a_pool_gives_everything_back_whichever_call_fails)
@@ -987,6 +1011,7 @@ main (void)
     cmocka_unit_test (of_two_that_drop_the_last_references_one_frees),
     cmocka_unit_test (the_checks_themselves_abort),
     cmocka_unit_test (the_last_buffers_of_the_pool_are_for_the_flush_path),
+    cmocka_unit_test (one_inode_leaves_buffers_for_the_next),
     cmocka_unit_test (a_pool_gives_everything_back_whichever_call_fails),
   };
 
