@@ -447,6 +447,10 @@ inode_bytes (unsigned ncarriers)
   return sizeof (struct inode) + ncarriers * sizeof (struct carrier);
 }
 
+/* goals.md: an inode without connections takes 16 KiB at most, with the carriers of 4. */
+_Static_assert (sizeof (struct inode) + sizeof (struct readahead) + NCARRIERS (4) * sizeof (struct carrier) <= 16384,
+                "an idle export is small");
+
 int
 inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const char *name, struct inode **ret)
 {
