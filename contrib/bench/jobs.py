@@ -130,9 +130,10 @@ class Python:
 
 
 def connect(server, export=""):
+    """The name goes into the URI: one without a name means the export ""."""
     h = nbd.NBD()
-    h.set_export_name(export)
-    h.connect_uri(server.uri)
+    where, mark, rest = server.uri.partition("?")
+    h.connect_uri(where + export + mark + rest)
     return h
 
 
@@ -385,19 +386,30 @@ def huge_export(bed, _, front):
 
 
 def idle_exports(bed, _, front, count):
-    """What an export costs that nobody uses any more."""
+    """What an export costs that nobody uses any more: what the program counts
+    for it, a node for the page that was read included, and what else got
+    resident, which is its origin connection."""
     origin = bed.origin_test(OriginSpec("test", MIB))
-    server = bed.front("subject", origin, front)
-    for i in range(count + 8):
-        if i == 8:
-            before = server.resident("RssAnon")
-        h = connect(server, "export-%d" % i)
-        h.pread(PAGE, 0)
-        h.shutdown()
-    found = (server.resident("RssAnon") - before) / count / 1024
-    server.stop()
+    counted = []
+    for n in (8, 8 + count):
+        server = bed.front("subject", origin, front)
+        for i in range(n):
+            if i == 8:
+                before = server.resident("RssAnon")
+            h = connect(server, "export-%d" % i)
+            h.pread(PAGE, 0)
+            h.shutdown()
+        after = server.resident("RssAnon")
+        server.stop()
+        stats = server.stats()
+        exports = server.exports()
+        if exports != n:
+            raise Broken("%d exports where %d were opened" % (exports, n))
+        counted.append(stats.get("metadata_bytes", math.nan) / exports)
     origin.stop()
-    return {"kib": found, "requests": count}
+    inode = (counted[1] - counted[0]) / count / 1024
+    return {"inode": inode, "requests": count,
+            "connection": (after - before) / count / 1024 - inode}
 
 
 def tables(bed, _, small, large):

@@ -406,7 +406,10 @@ def table(work=1.0):
             idle_exports, count=64, front=FrontSpec(
                 cache_size=64 * MIB, connections=1,
                 args=("dynamic-export=true",)))))],
-        [Figure("", "KiB", "<=", 32, lambda v: v["ours.kib"], twin=False)],
+        [Figure(".inode", "KiB counted", "<=", 16, lambda v: v["ours.inode"],
+                twin=False),
+         Figure(".connection", "KiB beside", "<=", 16,
+                lambda v: v["ours.connection"], twin=False)],
         rounds=1))
 
     rows.append(Row(

@@ -231,6 +231,11 @@ class Server:
                         found[m[1]] = found.get(m[1], 0) + int(m[2])
         return found
 
+    def exports(self):
+        """Of how many exports it wrote."""
+        with open(self.stats_file) as f:
+            return len(set(line.split(".")[0] for line in f if "." in line))
+
 
 class Bed:
     """One run's folder, processes and choices."""
