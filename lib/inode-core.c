@@ -789,11 +789,10 @@ inode_op_run (struct inode_op *op)
   return done;
 }
 
+/* op waits for less dirt no longer. */
 void
-inode_op_cancel (struct inode_op *op)
+op_unpark_dirt (struct inode_op *op)
 {
-  op_unpark_memory (op);
-  holes_unwait (op);
   lock_take (&op->ino->sync);
   if (op->on == &op->ino->dirty_waiters) {
     list_remove (&op->node);
@@ -801,6 +800,14 @@ inode_op_cancel (struct inode_op *op)
     atomic_fetch_sub (&op->ino->env->nblocked, 1);
   }
   lock_drop (&op->ino->sync);
+}
+
+void
+inode_op_cancel (struct inode_op *op)
+{
+  op_unpark_memory (op);
+  holes_unwait (op);
+  op_unpark_dirt (op);
   fill_release (op);
   if (op->syncing)
     sync_end (op);

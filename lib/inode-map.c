@@ -689,8 +689,10 @@ reserve_keep (struct inode_op *op, uint64_t end)
 static bool
 map_done (struct inode_op *op, int err)
 {
-  if (err)
+  if (err) {
     fill_release (op);
+    op_unpark_dirt (op);        /* it may have waited for that, and the end was cut off meanwhile */
+  }
   op->err = err;
   return true;
 }

@@ -299,6 +299,7 @@ extern void env_free_frames (struct inode_env *, const uint32_t *frames, unsigne
 /* Wait for frames (EAGAIN) or for memory (ENOMEM), as op_may_wait allowed. */
 extern void op_park_memory (struct inode_op *);
 extern bool op_may_wait (struct inode_op *, int err);
+extern void op_unpark_dirt (struct inode_op *);
 
 /* See to spare tree nodes.  Called with the lock held exclusively, returns with it held.  0: they are
  * there.  EAGAIN: the lock was let go and they are there now, look again.  ENOMEM: the lock was let go.
