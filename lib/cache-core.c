@@ -783,7 +783,7 @@ direct_notice (void *arg, int level, const char *line)
 {
   struct pagecache *pc = arg;
 
-  log_limited (&pc->log, &pc->limit, level, "%s", line);
+  log_limited (&pc->log, level == LOG_LEVEL_ERROR ? &pc->urgent : &pc->limit, level, "%s", line);
 }
 
 static int

@@ -42,7 +42,7 @@ struct export {
   _Atomic bool stale;           /* to be made anew when nobody has it open */
   _Atomic uint64_t look_after_ns;
   bool reported;                /* that it differs; the looker's */
-  struct log_limit limit;       /* of what the origin has to say */
+  struct log_limit limit, urgent;       /* of what the origin has to say; of its errors */
 };
 
 struct pagecache {
@@ -79,7 +79,7 @@ struct pagecache {
   pthread_t looker;             /* with revalidate=SECONDS */
   pthread_cond_t look_wake;
   bool looks, stop_looking;     /* the latter under the table's lock */
-  struct log_limit limit;       /* of origins without an inode */
+  struct log_limit limit, urgent;       /* of origins without an inode */
 };
 
 struct pagecache_file {

@@ -69,12 +69,14 @@ news_resized (void *arg, struct inode *ino, uint64_t end)
   inode_invalidate (ino, RANGE_ALL);
 }
 
+/* Connections that come and go fill a limit soon; what a user must act on has one of its own. */
 static void
 news_notice (void *arg, struct inode *ino, int level, const char *line)
 {
   struct pagecache *pc = arg;
+  struct export *ex = export_of (pc, ino);
 
-  log_limited (&pc->log, &export_of (pc, ino)->limit, level, "%s", line);
+  log_limited (&pc->log, level == LOG_LEVEL_ERROR ? &ex->urgent : &ex->limit, level, "%s", line);
 }
 
 void

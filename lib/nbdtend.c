@@ -152,7 +152,7 @@ compare_size (struct nbdpool *p, uint64_t size)
     nbdpool_notice (p, 3, "the origin came back with %" PRIu64 " bytes instead of %" PRIu64
             ": what lies beyond fails", size, p->base.info.size);
   else if (size > p->base.info.size)
-    nbdpool_notice (p, 2, "the origin came back with %" PRIu64 " bytes instead of %" PRIu64
+    nbdpool_notice (p, 3, "the origin came back with %" PRIu64 " bytes instead of %" PRIu64
             ": the old size is kept while the export is open", size, p->base.info.size);
   if (size != p->base.info.size || size != before)
     origin_tell_resized (&p->base, size < p->base.info.size ? size : p->base.info.size);

@@ -19,6 +19,7 @@
 
 #include "cache.h"
 #include "inode.h"
+#include "log.h"
 #include "origin-mem.h"
 
 #define SIZE ((uint64_t) 12 << 20)
@@ -611,6 +612,50 @@ TEST (a_read_only_file_sends_nothing)
   pagecache_free (pc);
 }
 
+static bool heard;
+
+static void
+listen_for (void *arg, int level, const char *line)
+{
+  (void) arg;
+  if (level == PAGECACHE_LOG_ERROR && strcmp (line, "another size") == 0)
+    heard = true;
+}
+
+static void
+with_listener (struct pagecache_options *o)
+{
+  o->log = listen_for;
+}
+
+static void
+with_listener_uncached (struct pagecache_options *o)
+{
+  o->log = listen_for;
+  o->mode = PAGECACHE_NONE;
+}
+
+TEST (an_error_is_said_however_often_connections_came_and_went)
+{
+  void (*const tune[]) (struct pagecache_options *) = { with_listener, with_listener_uncached };
+  unsigned i, k;
+
+  for (k = 0; k < 2; k++) {
+    struct world world = { 0 };
+    struct pagecache *pc = start (&world, tune[k]);
+    struct pagecache_file *f;
+
+    assert_int_equal (pagecache_open (pc, NULL, false, &f), 0);
+    heard = false;
+    for (i = 0; i < 2 * LOG_LIMIT_BURST; i++)
+      origin_tell (world.last, PAGECACHE_LOG_WARNING, "connection lost");
+    origin_tell (world.last, PAGECACHE_LOG_ERROR, "another size");
+    assert_true (heard);
+    pagecache_close (f);
+    pagecache_free (pc);
+  }
+}
+
 int
 main (void)
 {
@@ -630,6 +675,7 @@ main (void)
     cmocka_unit_test (exports_that_nobody_has_open_make_way_when_descriptors_are_short),
     cmocka_unit_test (an_origin_that_takes_less_than_a_page_is_refused),
     cmocka_unit_test (a_read_only_file_sends_nothing),
+    cmocka_unit_test (an_error_is_said_however_often_connections_came_and_went),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
