@@ -83,15 +83,7 @@ stop_nbdkit cache || fail "the cache ended with $?"
 
 ## 200 descriptors, 40 clients that stay in the handshake, then 300.
 
-cat > "$tmp/few" <<END
-#!/bin/sh
-ulimit -n 200 && exec '$NBDKIT' "\$@"
-END
-chmod +x "$tmp/few"
-all=$NBDKIT
-NBDKIT=$tmp/few
-start_cache cache-size=16M
-NBDKIT=$all
+PC_NOFILE=200 start_cache cache-size=16M
 descriptors () {
   find "/proc/$cache_pid/fd" -mindepth 1 | wc -l
 }

@@ -12,16 +12,8 @@ requires_plugin
 # Any name is an export, and all are one disk.
 start_origin size=4M
 
-cat > "$tmp/few" <<END
-#!/bin/sh
-ulimit -n 160 && exec '$NBDKIT' "\$@"
-END
-chmod +x "$tmp/few"
-all=$NBDKIT
-NBDKIT=$tmp/few
-start_nbdkit cache "$plugin" socket="$origin_sock" dynamic-export=true cache-size=8M connections=4 \
+PC_NOFILE=160 start_nbdkit cache "$plugin" socket="$origin_sock" dynamic-export=true cache-size=8M connections=4 \
   cache-revalidate=never
-NBDKIT=$all
 start_client
 
 descriptors () { find "/proc/$cache_pid/fd" -mindepth 1 | wc -l; }
@@ -52,19 +44,30 @@ grep -q 'a client is refused: descriptors are short' "$cache_log" || fail "no wo
 
 ## Thousands, one after the other, two at a time; each tenth writes.
 
-if [ -n "${PC_SOAK:-}" ]; then rounds=20000; else rounds=700; fi
+first=300 rounds=700
+[ -z "${PC_SOAK:-}" ] || rounds=20000
+[ -z "${PC_VALGRIND:-}" ] || { first=30 rounds=30; }
+# The server hears of a client that left a moment later, and its export is in use until then.
+client "
+def come(name):
+    end = time.monotonic() + 10 * $pc_slowness
+    while True:
+        try:
+            return connect('$cache_sock', name)
+        except nbd.Error:
+            assert time.monotonic() < end, name"
 run () {
   client "
 t = time.monotonic()
 for i in range($1, $2):
-    c = connect('$cache_sock', 'e%d' % i)
-    d = connect('$cache_sock', 'f%d' % i)
+    c = come('e%d' % i)
+    d = come('f%d' % i)
     c.pread(4096, 4096 * (i % 512))
     if i % 10 == 0:
         d.pwrite(b'%8d' % i * 512, 2 * MIB)
     # An export that was closed long ago, and is still known, or is not.
     if i % 100 == 99:
-        e = connect('$cache_sock', 'e%d' % (i - 50))
+        e = come('e%d' % (i - 50))
         e.pread(4096, 0)
         e.shutdown()
     c.shutdown()
@@ -74,13 +77,15 @@ print('%d opened and closed in %.1f s' % (2 * ($2 - $1), time.monotonic() - t))"
 tell () {
   echo "$1: $(descriptors) descriptors, $(threads) threads, $(resident "$cache_pid") KiB"
 }
-run 0 300
-tell "after 600"
+run 0 $first
+tell "after $((2 * first))"
 resident_before=$(resident "$cache_pid")
-run 300 $((300 + rounds))
-tell "after $((600 + 2 * rounds))"
+run $first $((first + rounds))
+tell "after $((2 * (first + rounds)))"
 at_most "descriptors" "$(descriptors)" 160
-at_most "growth in KiB" $(( $(resident "$cache_pid") - resident_before )) 3072
+# A checker keeps what was freed.
+[ "$SANITIZERS" != no ] || [ -n "${PC_VALGRIND:-}" ] ||
+  at_most "growth in KiB" $(( $(resident "$cache_pid") - resident_before )) 3072
 # They were there all the time.
 client "
 assert h.pread(1 * MIB, 0)[:8] == pattern(1, 8)
@@ -92,7 +97,7 @@ wait_until 20 few_threads || fail "$(threads) threads are left"
 stop_nbdkit cache || fail "the cache ended with $?"
 stop_client
 # The last of those that wrote: the disk is one.
-"$PYTHON3" - "$durable" $((300 + rounds)) <<'PY'
+"$PYTHON3" - "$durable" $((first + rounds)) <<'PY'
 import sys
 with open(sys.argv[1], "rb") as f:
     f.seek(2 << 20)

@@ -185,13 +185,16 @@ serve_tls () {
     --tls-certificates="$1" "$testorigin" size=1M extents=no durable="$tmp/far" \
     control="$tmp/far.ctl" > far.log 2>&1 < /dev/null &
   far=$!
-  cleanup_fn kill $far 2> /dev/null
   wait_until 10 test -s far.pid || { cat far.log; fail "no server with $1"; }
 }
 serve_no_more () {
+  [ -n "$far" ] || return 0
   kill -KILL "$far"
   wait "$far" 2> /dev/null || :
+  far=
 }
+far=
+cleanup_fn serve_no_more
 far_stat () {
   "$builddir/tests/originctl" "$tmp/far.ctl" stats | sed -n "s/^$1=//p"
 }
