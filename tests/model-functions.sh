@@ -156,10 +156,13 @@ model_run () {
   kill_origin
 }
 
-# ops_of QUICK [SOAK]: how many operations, here and in "make soak".
+# ops_of QUICK [SOAK]: how many operations, here and in "make soak".  A quarter is enough for valgrind, which looks for
+# another kind of fault and takes thirty times as long.
 ops_of () {
   if [ -n "${PC_SOAK:-}" ]; then
     echo "${2:-1000000}"
+  elif [ -n "${PC_VALGRIND:-}" ]; then
+    echo $((($(numfmt --from=iec "$1") + 3) / 4))
   else
     echo "$1"
   fi

@@ -22,6 +22,8 @@ run (struct sim_options o, unsigned seeds)
   o.report = getenv ("PC_SIM_REPORT") != NULL || one;
   if (getenv ("PC_SOAK"))
     seeds *= 1000;
+  if (getenv ("PC_VALGRIND"))
+    seeds = (seeds + 3) / 4;
   if (one) {
     o.seed = strtoull (one, NULL, 0);
     sim_run (&o);
