@@ -121,7 +121,7 @@ client () {
   local line
 
   printf '%s\n.\n' "$1" >&"$client_in"
-  while IFS= read -r -t 60 -u "$client_out" line; do
+  while IFS= read -r -t $((60 + 20 * pc_slowness)) -u "$client_out" line; do
     case $line in
       "<ok>") return 0 ;;
       "<error>"*) echo "$line"; return 1 ;;

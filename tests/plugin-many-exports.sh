@@ -46,7 +46,7 @@ grep -q 'a client is refused: descriptors are short' "$cache_log" || fail "no wo
 
 first=300 rounds=700
 [ -z "${PC_SOAK:-}" ] || rounds=20000
-[ -z "${PC_VALGRIND:-}" ] || { first=30 rounds=30; }
+[ -z "${PC_VALGRIND:-}" ] || { first=10 rounds=10; }
 # The server hears of a client that left a moment later, and its export is in use until then.
 client "
 def come(name):

@@ -18,7 +18,9 @@ start_cache cache-size=16M
 # The origin itself, for what a round trip is on this machine at this moment.
 bare=$(field seconds "$("$nbdx" --parallel-misses 16 "$origin_sock")")
 out=$("$nbdx" --parallel-misses 16 --at 32M --size 16M "$cache_sock")
-at_most "seconds for 16 misses (bare: $bare)" "$(field seconds "$out")" 0.39
+# Under valgrind a round trip is what it makes of the origin's sixteen threads.
+at_most "seconds for 16 misses (bare: $bare)" "$(field seconds "$out")" \
+  "$([ -z "${PC_VALGRIND:-}" ] && echo 0.39 || awk "BEGIN { print 2 * $bare }")"
 out=$("$nbdx" --parallel-misses 16 --size 16M --hit-while-miss "$cache_sock")
 echo "$out"
 at_least "hits meanwhile" "$(field hits "$out")" 20

@@ -11,7 +11,7 @@ requires_plugin
 
 # A write that is under way stands in the middle of what is trimmed next, which
 # is more than one request may have: the rest goes out, and nothing spins.
-start_origin size=64G
+start_origin size=24G
 start_cache cache-size=16M cache-dirty-expire=0.05
 start_client
 client "h, g = connect('$cache_sock'), connect('$cache_sock')"
