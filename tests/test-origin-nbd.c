@@ -237,13 +237,20 @@ TEST (demand_goes_before_readahead_and_that_before_writeback)
   fixture_close (&f);
 }
 
+/* Under valgrind a connection is idle for longer between two requests. */
+static unsigned
+slowness (void)
+{
+  return getenv ("PC_VALGRIND") ? 20 : 1;
+}
+
 TEST (more_connections_come_with_more_requests_and_go_when_idle)
 {
   struct fixture f;
   struct ask *a = asks (64);
 
   fixture_init (&f, "-t16 size=1M extents=no");
-  f.params->idle_ns = 50 * NSEC_PER_MSEC;
+  f.params->idle_ns = 50 * slowness () * NSEC_PER_MSEC;
   fixture_begin (&f, NULL);
   assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
   ask_many (&f, a, 8, 0, ORIGIN_PRIO_DEMAND);
@@ -269,7 +276,7 @@ TEST (an_idle_connection_stays_while_its_writes_are_not_flushed)
 
   fixture_init (&f, "-t16 size=1M extents=no");
   f.params->connections = 2;
-  f.params->idle_ns = 20 * NSEC_PER_MSEC;
+  f.params->idle_ns = 20 * slowness () * NSEC_PER_MSEC;
   fixture_begin (&f, NULL);
   assert_true (nbdserver_say (&f.server, NULL, 0, "close write"));
   for (i = 0; i < 64; i++)
@@ -284,7 +291,7 @@ TEST (an_idle_connection_stays_while_its_writes_are_not_flushed)
   }
   assert_true (carrier[1] != 0);
   asks_free (a, 64);
-  poll (NULL, 0, 300);
+  poll (NULL, 0, 300 * (int) slowness ());
   assert_int_equal (f.nlost, 0);
   for (i = 0; i < 2; i++) {
     struct origin_req flush = { .cmd = ORIGIN_FLUSH, .carrier = carrier[i] };
@@ -330,7 +337,7 @@ TEST (the_last_connection_goes_when_idle_and_one_comes_when_needed)
     struct fixture f;
 
     fixture_init (&f, servers[i]);
-    f.params->idle_ns = 20 * NSEC_PER_MSEC;
+    f.params->idle_ns = 20 * slowness () * NSEC_PER_MSEC;
     before = open_descriptors ();
     fixture_begin (&f, NULL);
     wait_for_connections (&f, 0);
@@ -378,7 +385,7 @@ TEST (an_origin_that_left_while_nothing_was_needed_is_waited_for)
   char buf[512];
 
   fixture_init (&f, "size=1M");
-  f.params->idle_ns = 20 * NSEC_PER_MSEC;
+  f.params->idle_ns = 20 * slowness () * NSEC_PER_MSEC;
   fixture_begin (&f, NULL);
   wait_for_connections (&f, 0);
   nbdserver_stop (&f.server, SIGKILL);
@@ -407,7 +414,7 @@ TEST (an_origin_that_left_while_nothing_was_needed_is_not_waited_for_longer_than
   char buf[512];
 
   fixture_init (&f, "size=1M");
-  f.params->idle_ns = 20 * NSEC_PER_MSEC;
+  f.params->idle_ns = 20 * slowness () * NSEC_PER_MSEC;
   f.params->reconnect_ns = 50 * NSEC_PER_MSEC;
   fixture_begin (&f, NULL);
   wait_for_connections (&f, 0);
