@@ -320,6 +320,9 @@ connect_if_needed (struct nbdpool *p)
     take_connection (p);
   lock_take (&p->lock);
   reconsider_more_locked (p, now);
+  /* Who came while the last one was on its way out asked for none. */
+  if (p->meta == NULL && !list_is_empty (&p->status_queue))
+    p->want_meta = true;
   data = p->up ? p->want_more && (p->parked || now >= p->extra_blocked_ns) : now >= p->retry_ns;
   meta = p->up && p->want_meta && p->meta == NULL && now >= p->meta_blocked_ns;
   if (p->connector != NULL)
