@@ -732,7 +732,8 @@ nbdpool_bury (struct nbdconn *c)
     return;
   }
   /* D16: the writes are answered when the server has let go of them, or after a while. */
-  c->quarantine_ns = now + p->params->quarantine_ns;
+  c->buried_ns = now;
+  c->quarantine_ns = UINT64_MAX;
   event_assign (c->readable, evloop_base (p->loop), c->wire.link.fd, EV_READ | EV_PERSIST,
                 on_quarantined, c);
   event_add (c->readable, NULL);

@@ -15,7 +15,14 @@
  *   DYING        -> BURIED       nbdpool_bury: the handle is closed, lost () is told,
  *                reads are queued again
  *   BURIED       -> gone         nbdpool_release: the far side has gone, or the
- *                quarantine is over (D16)
+ *                quarantine is over
+ *
+ * The quarantine of D16 keeps newer bytes from overtaking a write that the origin may still
+ * carry out.  It begins when something is heard of the origin on another connection: an
+ * origin that stands still, or cannot be reached, lets go of nothing however long it takes.
+ * If nothing is heard, one more connection is made to hear something; if still nothing is heard
+ * within the timeout, what is left of the connections is given up too.  Only when
+ * requests fail anyway, because the origin has been away too long, it ends without.
  *
  * Connections that nobody needs for a while are closed, the last one too: the pool is parked
  * then, which counts as up, and connects when something is submitted.  Only if that fails
@@ -121,7 +128,8 @@ struct nbdconn {
   struct nbdkick *kick;         /* kick_fd's owner */
   struct event *readable, *writable;
   bool reading, writing;        /* which of them are added */
-  uint64_t quarantine_ns;       /* BURIED: until when */
+  uint64_t buried_ns;
+  uint64_t quarantine_ns;       /* BURIED: until when; UINT64_MAX: nothing was heard since */
   const char *because;          /* why it dies, for the log */
 
   /* Guarded by pool->lock. */

@@ -296,6 +296,21 @@ take_connection (struct nbdpool *p)
   free (k);
 }
 
+/* Writes wait for their origin to be heard of, on a connection that died before then. */
+static bool
+nothing_heard_locked (struct nbdpool *p)
+{
+  struct list_node *node;
+
+  list_for_each (node, &p->dying) {
+    struct nbdconn *c = container_of (node, struct nbdconn, node);
+
+    if (c->state == CONN_BURIED && c->quarantine_ns == UINT64_MAX)
+      return true;
+  }
+  return false;
+}
+
 /* Is one more data connection wanted still?  The one that came may have been the last
  * one needed, or one of many.
  */
@@ -304,7 +319,7 @@ reconsider_more_locked (struct nbdpool *p, uint64_t now)
 {
   if ((p->parked || now >= p->extra_blocked_ns) && p->connector == NULL)
     p->want_more = p->up && p->nconns < p->max_conns
-      && p->outstanding > NBDPOOL_MORE_ABOVE * p->nconns;
+      && (p->outstanding > NBDPOOL_MORE_ABOVE * p->nconns || nothing_heard_locked (p));
   if (!p->want_more || p->more_failed || now >= p->spread_until_ns)
     p->spread_until_ns = 0;
 }
@@ -369,6 +384,31 @@ is_overdue_locked (struct nbdconn *c, uint64_t now)
       return true;
   }
   return false;
+}
+
+/* When the last connection was buried whose writes wait for something to be heard, if that was
+ * as long ago as an answer may take; else 0.
+ */
+static uint64_t
+silent_since_locked (struct nbdpool *p, uint64_t now)
+{
+  uint64_t since = 0;
+  struct list_node *node;
+
+  list_for_each (node, &p->dying) {
+    struct nbdconn *c = container_of (node, struct nbdconn, node);
+
+    if (c->state == CONN_BURIED && c->quarantine_ns == UINT64_MAX
+        && now - c->buried_ns >= p->params->timeout_ns)
+      since = c->buried_ns;
+  }
+  return since;
+}
+
+static bool
+was_heard_since (const struct nbdconn *c, uint64_t since)
+{
+  return atomic_load_explicit (&c->heard_ns, memory_order_relaxed) >= since;
 }
 
 /* Idle, and with nothing written that a flush on this connection could still be asked
@@ -446,13 +486,14 @@ close_idle (struct nbdpool *p, uint64_t idle_ns)
 static void
 check_deadlines (struct nbdpool *p)
 {
-  uint64_t now = clock_now (p->clock);
+  uint64_t now = clock_now (p->clock), silent;
   struct nbdconn *late[NBDPOOL_MAX_CONNS + 1];
   unsigned i, n = 0;
 
   lock_take (&p->lock);
+  silent = silent_since_locked (p, now);
   for (i = 0; i < p->nconns; i++)
-    if (is_overdue_locked (p->conn[i], now))
+    if (is_overdue_locked (p->conn[i], now) || !was_heard_since (p->conn[i], silent))
       late[n++] = p->conn[i];
   if (p->meta != NULL && is_overdue_locked (p->meta, now))
     late[n++] = p->meta;
@@ -537,7 +578,7 @@ next_instant_locked (struct nbdpool *p, uint64_t now)
   list_for_each (node, &p->dying) {
     struct nbdconn *c = container_of (node, struct nbdconn, node);
 
-    if (c->state == CONN_BURIED)
+    if (c->state == CONN_BURIED && c->quarantine_ns != UINT64_MAX)
       min_ns (&next, now, c->quarantine_ns);
   }
   for (i = 0; i < p->nconns; i++)
@@ -560,13 +601,25 @@ nbdtend_arm_timer (struct nbdpool *p)
 #ifdef PC_DEBUG
   nbdpool_check_locked (p);
 #endif
-  p->ticking = look_after_idle_locked (p, now) || p->outstanding > 0;
+  p->ticking = look_after_idle_locked (p, now) || p->outstanding > 0
+    || nothing_heard_locked (p);
   next = next_instant_locked (p, now);
   lock_drop (&p->lock);
   if (next == UINT64_MAX)
     evloop_timer_clear (&p->timer);
   else
     evloop_timer_set (&p->timer, next - now);
+}
+
+static bool
+is_quarantine_over_locked (struct nbdpool *p, struct nbdconn *c, uint64_t now)
+{
+  unsigned i;
+
+  for (i = 0; i < p->nconns && c->quarantine_ns == UINT64_MAX; i++)
+    if (was_heard_since (p->conn[i], c->buried_ns))
+      c->quarantine_ns = now + p->params->quarantine_ns;
+  return now >= c->quarantine_ns || p->shut;
 }
 
 /* Bury what nobody uses any more, and end quarantines. */
@@ -583,7 +636,7 @@ tend_dying (struct nbdpool *p)
     list_for_each (node, &p->dying) {
       struct nbdconn *d = container_of (node, struct nbdconn, node);
 
-      if (d->state == CONN_BURIED ? now >= d->quarantine_ns
+      if (d->state == CONN_BURIED ? is_quarantine_over_locked (p, d, now)
           : atomic_load_explicit (&d->users, memory_order_acquire) == 0) {
         c = d;
         break;

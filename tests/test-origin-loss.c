@@ -240,7 +240,8 @@ TEST (a_server_that_stops_and_goes_on_answers_after_all)
   fixture_close (&f);
 }
 
-TEST (a_write_to_a_stopped_server_is_answered_when_the_quarantine_is_over)
+/* What the server still works on it may carry out after all: newer bytes wait a while (D16). */
+TEST (a_write_that_a_server_still_works_on_is_answered_when_the_quarantine_is_over)
 {
   struct fixture f;
   struct ask *a = asks (1);
@@ -250,7 +251,7 @@ TEST (a_write_to_a_stopped_server_is_answered_when_the_quarantine_is_over)
   f.params->timeout_ns = 100 * MSEC;
   f.params->quarantine_ns = 400 * MSEC;
   fixture_begin (&f, NULL);
-  nbdserver_pause (&f.server);
+  assert_true (nbdserver_say (&f.server, NULL, 0, "close write"));
   ask_one (&f, a, ORIGIN_WRITE, 0, 512, ORIGIN_PRIO_DEMAND);
   WAIT_FOR (f.nlost == 1);
   start = clock_now (&real_clock);
@@ -258,6 +259,98 @@ TEST (a_write_to_a_stopped_server_is_answered_when_the_quarantine_is_over)
   ask_wait (a);
   assert_int_equal (a->err, ENOTCONN);
   assert_true (clock_now (&real_clock) - start >= 350 * MSEC);
+  assert_true (nbdserver_say (&f.server, NULL, 0, "open write"));
+  asks_free (a, 1);
+  fixture_close (&f);
+}
+
+/* While the server stands still it lets go of nothing, however long that takes. */
+TEST (a_write_to_a_stopped_server_is_not_answered_while_it_stands_still)
+{
+  struct fixture f;
+  struct ask *a = asks (1);
+  uint64_t start;
+
+  fixture_init (&f, "size=1M multiconn=no");
+  f.params->timeout_ns = 100 * MSEC;
+  f.params->quarantine_ns = 1 * MSEC;
+  fixture_begin (&f, NULL);
+  nbdserver_pause (&f.server);
+  ask_one (&f, a, ORIGIN_WRITE, 0, 512, ORIGIN_PRIO_DEMAND);
+  WAIT_FOR (f.nlost == 1);
+  start = clock_now (&real_clock);
+  WAIT_FOR (clock_now (&real_clock) - start >= 500 * MSEC);
+  assert_int_equal (asks_pending (a, 1), 1);
+  nbdserver_go_on (&f.server);
+  ask_wait (a);
+  assert_int_equal (a->err, ENOTCONN);
+  asks_free (a, 1);
+  fixture_close (&f);
+}
+
+/* A connection on which nothing is asked tells nothing of the origin: others are tried. */
+TEST (an_idle_connection_to_a_stopped_server_ends_no_quarantine)
+{
+  struct fixture f;
+  struct ask *a = asks (40), *w = asks (1);
+  uint64_t start;
+
+  fixture_init (&f, "size=1M rdelay=0.05");
+  f.params->timeout_ns = 300 * MSEC;
+  f.params->quarantine_ns = 1 * MSEC;
+  fixture_begin (&f, NULL);
+  ask_many (&f, a, 40, 0, ORIGIN_PRIO_DEMAND);
+  asks_wait (a, 40, 0);
+  nbdserver_pause (&f.server);
+  ask_one (&f, w, ORIGIN_WRITE, 0, 512, ORIGIN_PRIO_DEMAND);
+  WAIT_FOR (f.nlost >= 1);
+  start = clock_now (&real_clock);
+  WAIT_FOR (clock_now (&real_clock) - start >= 1200 * MSEC);
+  assert_int_equal (asks_pending (w, 1), 1);
+  nbdserver_go_on (&f.server);
+  ask_wait (w);
+  assert_int_equal (w->err, ENOTCONN);
+  assert_true (said (&f, "connected again"));
+  asks_free (w, 1);
+  fixture_close (&f);
+}
+
+TEST (one_more_connection_tells_that_a_server_is_well)
+{
+  struct fixture f;
+  struct ask *a = asks (40), *w = asks (1);
+
+  fixture_init (&f, "size=1M rdelay=0.05");
+  f.params->timeout_ns = 1 * NSEC_PER_SEC;
+  f.params->quarantine_ns = 1 * MSEC;
+  fixture_begin (&f, NULL);
+  ask_many (&f, a, 40, 0, ORIGIN_PRIO_DEMAND);
+  asks_wait (a, 40, 0);
+  assert_true (nbdserver_say (&f.server, NULL, 0, "close write"));
+  ask_one (&f, w, ORIGIN_WRITE, 0, 512, ORIGIN_PRIO_DEMAND);
+  ask_wait (w);
+  assert_int_equal (w->err, ENOTCONN);
+  assert_int_equal (f.nlost, 1);
+  assert_true (nbdserver_say (&f.server, NULL, 0, "open write"));
+  asks_free (w, 1);
+  fixture_close (&f);
+}
+
+/* Requests fail then, this one too: who waits for it has to be told. */
+TEST (a_write_to_a_stopped_server_is_answered_when_that_has_been_away_too_long)
+{
+  struct fixture f;
+  struct ask *a = asks (1);
+
+  fixture_init (&f, "size=1M multiconn=no");
+  f.params->timeout_ns = 100 * MSEC;
+  f.params->reconnect_ns = 300 * MSEC;
+  f.params->quarantine_ns = 60 * NSEC_PER_SEC;
+  fixture_begin (&f, NULL);
+  nbdserver_pause (&f.server);
+  ask_one (&f, a, ORIGIN_WRITE, 0, 512, ORIGIN_PRIO_DEMAND);
+  ask_wait (a);
+  assert_int_equal (a->err, ENOTCONN);
   nbdserver_go_on (&f.server);
   asks_free (a, 1);
   fixture_close (&f);
@@ -524,7 +617,11 @@ main (void)
     cmocka_unit_test (with_reconnect_0_nothing_waits),
     cmocka_unit_test (a_server_that_stops_is_given_up_and_its_reads_go_to_the_next),
     cmocka_unit_test (a_server_that_stops_and_goes_on_answers_after_all),
-    cmocka_unit_test (a_write_to_a_stopped_server_is_answered_when_the_quarantine_is_over),
+    cmocka_unit_test (a_write_that_a_server_still_works_on_is_answered_when_the_quarantine_is_over),
+    cmocka_unit_test (a_write_to_a_stopped_server_is_not_answered_while_it_stands_still),
+    cmocka_unit_test (an_idle_connection_to_a_stopped_server_ends_no_quarantine),
+    cmocka_unit_test (one_more_connection_tells_that_a_server_is_well),
+    cmocka_unit_test (a_write_to_a_stopped_server_is_answered_when_that_has_been_away_too_long),
     cmocka_unit_test (a_write_to_a_stopped_server_is_answered_when_that_server_has_died),
     cmocka_unit_test (a_slow_flush_has_ten_times_as_long),
     cmocka_unit_test (a_slow_request_has_four_times_as_long_while_others_are_answered),
