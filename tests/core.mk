@@ -53,7 +53,7 @@ check_PROGRAMS += %D%/test-inode-rare
 	$(NULL)
 %C%_test_inode_rare_LDFLAGS = \
 	$(AM_LDFLAGS) \
-	-Wl,--wrap=aligned_alloc,--wrap=calloc,--wrap=malloc,--wrap=mmap \
+	-Wl,--wrap=aligned_alloc,--wrap=calloc,--wrap=mmap \
 	-Wl,--wrap=pthread_rwlock_unlock \
 	$(NULL)
 

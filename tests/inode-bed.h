@@ -178,17 +178,24 @@ orig (uint64_t i)
   return (uint8_t) (1 + i % 199);
 }
 
+/* An origin of zeros; 256 frames unless o says otherwise. */
 static inline void
-set_up_with (struct bed *b, struct origin_info info, struct world_options o)
+set_up_blank (struct bed *b, struct origin_info info, struct world_options o)
 {
-  uint64_t i;
-
   memset (b, 0, sizeof *b);
   if (o.nframes == 0)
     o.nframes = 256;
   world_init (&b->w, &o);
   b->o = world_add (&b->w, &info)->origin;
   b->ino = b->w.disk[0].ino;
+}
+
+static inline void
+set_up_with (struct bed *b, struct origin_info info, struct world_options o)
+{
+  uint64_t i;
+
+  set_up_blank (b, info, o);
   for (i = 0; i < info.size; i++)
     origin_mem_volatile (b->o)[i] = origin_mem_durable (b->o)[i] = orig (i);
 }

@@ -29,20 +29,12 @@ static uint8_t ones[512 * K], twos[64 * K], buf[SIZE], bufs[16][PAGE];
 /*----------------------------------------------------------------------*/
 /* The system refuses. */
 
-extern void *__real_malloc (size_t);
-extern void *__wrap_malloc (size_t);
 extern void *__real_calloc (size_t, size_t);
 extern void *__wrap_calloc (size_t, size_t);
 extern void *__real_mmap (void *, size_t, int, int, int, off_t);
 extern void *__wrap_mmap (void *, size_t, int, int, int, off_t);
 
-static bool no_malloc, no_calloc, no_mmap;
-
-void *
-__wrap_malloc (size_t size)
-{
-  return no_malloc ? NULL : __real_malloc (size);
-}
+static bool no_calloc, no_mmap;
 
 void *
 __wrap_calloc (size_t n, size_t size)
@@ -99,14 +91,9 @@ refuse (bool on)
 static void
 set_up_hole (struct bed *b, uint64_t size, struct world_options o)
 {
-  struct origin_info info = world_info (size);
-
-  memset (b, 0, sizeof *b);
   if (o.nframes == 0)
     o.nframes = 1024;
-  world_init (&b->w, &o);
-  b->o = world_add (&b->w, &info)->origin;
-  b->ino = b->w.disk[0].ino;
+  set_up_blank (b, world_info (size), o);
 }
 
 /* So little memory that no stripe keeps tree nodes for later: each insertion asks for its own. */
@@ -1652,7 +1639,7 @@ static int
 calm (void **state)
 {
   (void) state;
-  no_malloc = no_calloc = no_mmap = false;
+  no_calloc = no_mmap = false;
   refuse (false);
   world_fail_alloc_nth (-1);
   race = NULL;
