@@ -578,6 +578,23 @@ fill_equip (struct inode *ino, unsigned want, struct fill **ret)
   }
 }
 
+bool
+fill_next_missing (struct inode *ino, struct range r, struct range *missing)
+{
+  bool found = false;
+
+  while (!found && r.start < r.end) {
+    struct range part = stripe_part (r);
+    struct stripe *st = inode_stripe (ino, r.start);
+
+    rwlock_take_shared (&st->lock);
+    found = rangeset_next_gap (&st->map, part, missing);
+    rwlock_drop (&st->lock);
+    r.start = part.end;
+  }
+  return found;
+}
+
 int
 fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, uint64_t *end)
 {

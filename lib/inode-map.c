@@ -603,36 +603,24 @@ ask (struct inode_op *op, uint64_t end)
 {
   struct inode *ino = op->ino;
   struct range window = inode_map_window (op->range, op->optional, INODE_FILL_LIMIT);
-  uint64_t pos = op->pos, limit;
+  struct range gap, rest = { op->pos, window.end };
   unsigned had = op->nfills;
 
   /* What failed beside us (is_his_error). */
   if (atomic_load (&op->not_his))
     op->alone = true;
-  limit = op->alone || window.end < end ? end : window.end;
-  if (limit > inode_end (ino))
-    limit = inode_end (ino);
-  while (pos < limit && op->nfills < INODE_OP_FILLS) {
-    struct range part = stripe_part ((struct range) { pos, limit }), gap;
-    struct stripe *st = inode_stripe (ino, pos);
+  if (op->alone || rest.end < end)
+    rest.end = end;
+  if (rest.end > inode_end (ino))
+    rest.end = inode_end (ino);
+  while (op->nfills < INODE_OP_FILLS && fill_next_missing (ino, rest, &gap) && gap.start < end) {
     uint64_t done;
-    bool missing;
-    int err;
+    int err = fill_want (ino, gap, op, false, &done);
 
-    rwlock_take_shared (&st->lock);
-    missing = rangeset_next_gap (&st->map, part, &gap);
-    rwlock_drop (&st->lock);
-    if (!missing) {
-      pos = part.end;
-      continue;
-    }
-    if (gap.start >= end)
-      break;
-    err = fill_want (ino, gap, op, false, &done);
     /* What came before and is kept for us may be what is in the way: then it is let go and we wait. */
     if (err)
       return op->nfills > had ? 0 : err;
-    pos = done > gap.start ? done : gap.start;
+    rest.start = done > gap.start ? done : gap.start;
   }
   if (!op->alone && !op->told) {
     op->told = true;
@@ -770,19 +758,8 @@ map_run (struct inode_op *op)
     op->wake_at_ns = clock_now (ino->env->clock) + NSEC_PER_MSEC;
     return false;
   }
-  if (op->stage == WRITE_ADMIT) {
-    if (!(op->flags & INODE_MAP_WRITE))
-      op->stage = WRITE_COPY;
-    else if (!write_admit (op))
-      return op->err != 0;
-  }
-  if (op->stage == WRITE_DELAY) {
-    if (clock_now (ino->env->clock) < op->delay_until_ns) {
-      op->wake_at_ns = op->delay_until_ns;
-      return false;
-    }
-    op->stage = WRITE_COPY;
-  }
+  if ((op->flags & INODE_MAP_WRITE) && !write_may_copy (op))
+    return op->err != 0;
   return map_go_on (op, end);
 }
 

@@ -318,6 +318,8 @@ extern void map_replace_frame (struct inode *, struct stripe *, uint64_t pgoff, 
  * most one fill, or joins those that are there.  *end: how far r is taken care of by now.
  * 0; EAGAIN: no frames now (op should finish its other fills, or op_park_memory); ENOMEM.
  */
+/* The first bytes in r that are missing, as far as they lie in one stripe; false: there are none. */
+extern bool fill_next_missing (struct inode *, struct range r, struct range *missing);
 extern int fill_want (struct inode *, struct range r, struct inode_op *op, bool ahead, uint64_t *end);
 extern void fill_release (struct inode_op *);   /* op has copied, or gives up: all its fills */
 
@@ -345,7 +347,7 @@ extern void holes_touched_locked (struct inode *, struct range r);
 enum write_stage { WRITE_ADMIT, WRITE_DELAY, WRITE_COPY, WRITE_SAFE };
 extern bool read_run (struct inode_op *);
 extern bool write_run (struct inode_op *);
-extern bool write_admit (struct inode_op *);    /* true: op->stage is DELAY or COPY */
+extern bool write_may_copy (struct inode_op *); /* its dirt is admitted; false: it waits, or op->err says why not */
 extern bool map_run (struct inode_op *);
 extern void op_init (struct inode_op *, struct inode *, enum inode_op_kind, struct range, unsigned flags);
 extern int write_pages (struct inode_op *);

@@ -119,30 +119,18 @@ static int
 ask_for_rest (struct inode_op *op)
 {
   struct inode *ino = op->ino;
-  uint64_t pos = op->pos;
+  struct range gap, rest = { op->pos, op->range.end };
 
-  while (pos < op->range.end && op->nfills < INODE_OP_FILLS) {
-    struct range part = stripe_part ((struct range) { pos, op->range.end });
-    struct stripe *st = inode_stripe (ino, pos);
-    struct range gap;
+  while (op->nfills < INODE_OP_FILLS && fill_next_missing (ino, rest, &gap)) {
     unsigned nfills = op->nfills;
     uint64_t end;
-    bool missing;
-    int err;
+    int err = fill_want (ino, gap, op, false, &end);
 
-    rwlock_take_shared (&st->lock);
-    missing = rangeset_next_gap (&st->map, part, &gap);
-    rwlock_drop (&st->lock);
-    if (!missing) {
-      pos = part.end;
-      continue;
-    }
-    err = fill_want (ino, gap, op, false, &end);
     if (err)
       return op->nfills ? 0 : err;
     if (op->nfills > nfills)
       count_missing (op, gap, end);
-    pos = end > gap.start ? end : gap.start;
+    rest.start = end > gap.start ? end : gap.start;
   }
   return 0;
 }
@@ -278,27 +266,15 @@ read_run (struct inode_op *op)
 uint64_t
 inode_prefetch (struct inode *ino, struct range r, bool ahead)
 {
-  uint64_t asked = 0, pos = r.start;
+  uint64_t asked = 0, end;
+  struct range gap;
 
   if (r.end > inode_end (ino))
     r.end = inode_end (ino);
-  while (pos < r.end) {
-    struct range part = stripe_part ((struct range) { pos, r.end });
-    struct stripe *st = inode_stripe (ino, pos);
-    struct range gap;
-    uint64_t end;
-    bool missing;
-
-    rwlock_take_shared (&st->lock);
-    missing = rangeset_next_gap (&st->map, part, &gap);
-    rwlock_drop (&st->lock);
-    if (!missing) {
-      pos = part.end;
-      continue;
-    }
+  while (fill_next_missing (ino, r, &gap)) {
     if (ahead && holes_prefetch (ino, gap.start)) {
-      asked += part.end - gap.start;
-      pos = part.end;
+      r.start = stripe_part ((struct range) { gap.start, r.end }).end;
+      asked += r.start - gap.start;
       continue;
     }
     if (fill_want (ino, gap, NULL, ahead, &end) != 0)
@@ -306,7 +282,7 @@ inode_prefetch (struct inode *ino, struct range r, bool ahead)
     if (end <= gap.start)
       break;
     asked += end - gap.start;
-    pos = end;
+    r.start = end;
   }
   return asked;
 }

@@ -48,7 +48,7 @@ in_page (struct turn *t, uint64_t pgoff)
 
 /*----------------------------------------------------------------------*/
 
-bool
+static bool
 write_admit (struct inode_op *op)
 {
   struct inode *ino = op->ino;
@@ -498,20 +498,28 @@ write_pages (struct inode_op *op)
 }
 
 bool
-write_run (struct inode_op *op)
+write_may_copy (struct inode_op *op)
 {
-  struct inode *ino = op->ino;
-  int err;
-
   if (op->stage == WRITE_ADMIT && !write_admit (op))
-    return op->err != 0;
+    return false;
   if (op->stage == WRITE_DELAY) {
-    if (clock_now (ino->env->clock) < op->delay_until_ns) {
+    if (clock_now (op->ino->env->clock) < op->delay_until_ns) {
       op->wake_at_ns = op->delay_until_ns;
       return false;
     }
     op->stage = WRITE_COPY;
   }
+  return true;
+}
+
+bool
+write_run (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  int err;
+
+  if (!write_may_copy (op))
+    return op->err != 0;
   if (op->stage == WRITE_COPY) {
     err = write_pages (op);
     if (op_may_wait (op, err)) {
