@@ -48,6 +48,7 @@ struct request {
 
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
 static int listener = -1;
+static pthread_t server;
 static struct script script;
 static sem_t gone;
 static struct clock real_clock = CLOCK_REAL_INIT;
@@ -71,7 +72,8 @@ serve (void *arg)
     int fd = accept (listener, NULL, NULL);
     size_t at = 0;
 
-    assert (fd >= 0);
+    if (fd < 0)
+      break;                    /* end () */
     while (at < script.len) {
       ssize_t n = send (fd, script.bytes + at, script.len - at, MSG_NOSIGNAL);
 
@@ -89,8 +91,10 @@ serve (void *arg)
 }
 
 static void
-remove_socket (void)
+end (void)
 {
+  shutdown (listener, SHUT_RDWR);
+  pthread_join (server, NULL);
   unlink (address.sun_path);
 }
 
@@ -102,19 +106,17 @@ begin (void)
     .reconnect_ns = NSEC_PER_SEC,
   };
   const char *tmp = getenv ("TMPDIR");
-  pthread_t thread;
   char *why;
 
   snprintf (address.sun_path, sizeof address.sun_path, "%s/pc-fuzz-%ld", tmp ? tmp : "/tmp", (long) getpid ());
   unlink (address.sun_path);
-  atexit (remove_socket);
   listener = socket (AF_UNIX, SOCK_STREAM, 0);
   assert (listener >= 0 && bind (listener, (struct sockaddr *) &address, sizeof address) == 0);
   assert (listen (listener, 4) == 0);
   sem_init (&gone, 0, 0);
   assert (nbdlink_params_create (&o, &params, &why) == 0);
-  assert (pthread_create (&thread, NULL, serve, NULL) == 0);
-  pthread_detach (thread);
+  assert (pthread_create (&server, NULL, serve, NULL) == 0);
+  atexit (end);
 }
 
 /*----------------------------------------------------------------------*/
