@@ -50,6 +50,13 @@ struct ask {
   struct fixture *f;
 };
 
+/* How much longer all takes under valgrind: of an origin's patience, and before what is idle counts as that. */
+PC_UNUSED static uint64_t
+slowness (void)
+{
+  return getenv ("PC_VALGRIND") ? 20 : 1;
+}
+
 /* Until cond holds; a test that waits in vain fails. */
 #define WAIT_FOR(cond)                                                        \
   do {                                                                        \
