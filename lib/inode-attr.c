@@ -88,6 +88,8 @@ cut (struct inode *ino, struct range r)
     e = drop_clean (ino, (struct range) { pgend, r.end });
     err = err ? err : e;
   }
+  else
+    inode_forget_holes (ino);
   return err;
 }
 
@@ -131,41 +133,61 @@ grow_locked (struct inode *ino, uint64_t from, uint64_t to)
   return mapped ? EBUSY : 0;
 }
 
+/* To where it was told to be.  attr is held. */
+static int
+move_end_locked (struct inode *ino)
+{
+  uint64_t told = atomic_load (&ino->end_told), end = inode_end (ino);
+  int err = 0;
+
+  if (told < end)
+    err = shrink_locked (ino, end, told);
+  else if (told > end)
+    err = grow_locked (ino, end, told);
+  if (told > end && !err) {
+    /* What could not be written may be now. */
+    lock_take (&ino->sync);
+    ino->retry_at_ns = 0;
+    lock_drop (&ino->sync);
+  }
+  return err;
+}
+
 int
 inode_set_size (struct inode *ino, uint64_t size)
 {
-  uint64_t end;
-  int err = 0;
+  int err;
 
   lock_assert_none_held ();
   if (size > ino->size)
     return EBUSY;
   lock_take (&ino->attr);
   atomic_store (&ino->end_told, size);
-  end = inode_end (ino);
-  if (size < end)
-    err = shrink_locked (ino, end, size);
-  else if (size > end)
-    err = grow_locked (ino, end, size);
+  err = move_end_locked (ino);
   lock_drop (&ino->attr);
-  if (size > end) {
-    /* What could not be written may be now. */
-    lock_take (&ino->sync);
-    ino->retry_at_ns = 0;
-    lock_drop (&ino->sync);
-  }
   inode_env_wake_memory (ino->env);
   ino->env->dirtied (ino->env->hook_arg, ino);
   return err;
 }
 
-/* Pinned pages and want of memory pass; writeback_turn tries again. */
+/* Pinned pages and want of memory pass; writeback_turn tries again, after a while: who asked for another turn here would get it
+ * at once.
+ */
 bool
 inode_settle_size (struct inode *ino)
 {
-  uint64_t told = atomic_load (&ino->end_told);
+  bool there;
 
-  return told == inode_end (ino) || inode_set_size (ino, told) != EBUSY;
+  if (atomic_load (&ino->end_told) == inode_end (ino))
+    return true;
+  lock_take (&ino->attr);
+  there = move_end_locked (ino) == 0;
+  lock_drop (&ino->attr);
+  if (there) {
+    inode_env_wake_memory (ino->env);
+    ino->env->dirtied (ino->env->hook_arg, ino);
+  }
+  return there;
 }
 
 void
