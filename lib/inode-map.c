@@ -231,7 +231,7 @@ change_refs (struct inode *ino, const struct inode_translation *t, bool get)
   while (off < t->range.end) {
     struct range part = stripe_part ((struct range) { off, t->range.end });
     struct stripe *st = inode_stripe (ino, off);
-    uint32_t gone[STRIPE_PAGES], there;
+    uint32_t gone[STRIPE_PAGES];
     unsigned ngone = 0;
 
     rwlock_take (&st->lock);
@@ -244,8 +244,11 @@ change_refs (struct inode *ino, const struct inode_translation *t, bool get)
         get_frame (ino, frame, write);
         continue;
       }
-      if (put_frame (ino, frame, write) && rangeset_page_frame (&st->map, off, &there) && there == frame)
+      if (put_frame (ino, frame, write)) {
+        /* It is dirty, and what is dirty stays. */
+        assert (rangeset_frame_at (&st->map, off) == frame);
         page_unkeep (ino, st, (struct range) { off, off + PAGE_SIZE });
+      }
       gone[ngone++] = frame;
     }
     rwlock_drop (&st->lock);
@@ -381,8 +384,7 @@ give_page (struct asking *a, struct stripe *st, uint64_t off, bool front)
      */
     struct inode_translation *t = front ? &a->ts[0] : &a->ts[a->n - 1];
 
-    if (keep || frame_maps (f) == FRAME_MAX_MAPS
-        || frame != (front ? t->frame - 1 : rangeset_frame_of (t->range.start, t->frame, off)))
+    if (keep || frame != (front ? t->frame - 1 : rangeset_frame_of (t->range.start, t->frame, off)))
       return ENOENT;
   }
   if (frame_maps (f) == FRAME_MAX_MAPS)
@@ -517,7 +519,7 @@ materialise_zeros (struct inode *ino, struct stripe *st, struct range u, const u
   struct zero_value v;
   struct range z;
   uint32_t oldest, npages = (uint32_t) ((range_len (u) + PAGE_SIZE - 1) >> PAGE_SHIFT), i;
-  bool clean;
+  bool clean, found;
   int err;
 
   err = stripe_nodes (ino, st, npages + 1, dirtyset_mark_inserts (&st->dirty, u));
@@ -526,11 +528,9 @@ materialise_zeros (struct inode *ino, struct stripe *st, struct range u, const u
   if (err)
     return err;
   rwlock_take (&ino->zlock);
-  /* It may have changed, or be in several pieces, while nodes were fetched: then another turn. */
-  if (!zeroset_find (&ino->zeros, u.start, &z, &v) || z.end < u.end || rangeset_overlaps (&st->map, u)) {
-    rwlock_drop (&ino->zlock);
-    return EAGAIN;
-  }
+  /* The nodes were there, so the stripe was held since somebody looked. */
+  found = zeroset_find (&ino->zeros, u.start, &z, &v);
+  assert (found && z.end >= u.end && !rangeset_overlaps (&st->map, u));
   clean = v.state == WB_CLEAN;
   oldest = zero_punch (ino, u);
   rwlock_drop (&ino->zlock);
@@ -560,7 +560,7 @@ make_ready (struct inode_op *op, enum readiness what)
   struct inode_env *env = ino->env;
   struct stripe *st = inode_stripe (ino, op->pos);
   struct range u = { op->pos, op->pos + PAGE_SIZE };
-  uint32_t frames[STRIPE_PAGES], frame;
+  uint32_t frames[STRIPE_PAGES];
   unsigned n, got;
   int err = 0;
 
@@ -582,10 +582,8 @@ make_ready (struct inode_op *op, enum readiness what)
     else {
       err = stripe_nodes (ino, st, 2, 0);
       /* The request keeps the old frame until its answer. */
-      if (!err && look (ino, st, op->pos) == SENDING && rangeset_page_frame (&st->map, op->pos, &frame))
-        map_replace_frame (ino, st, op->pos, frame, frames[0]);
-      else if (!err)
-        err = EAGAIN;
+      if (!err)
+        map_replace_frame (ino, st, op->pos, rangeset_frame_at (&st->map, op->pos), frames[0]);
     }
     if (err == 0)
       n = 0;
@@ -609,7 +607,7 @@ ask (struct inode_op *op, uint64_t end)
   /* What failed beside us (is_his_error). */
   if (atomic_load (&op->not_his))
     op->alone = true;
-  if (op->alone || rest.end < end)
+  if (op->alone)
     rest.end = end;
   if (rest.end > inode_end (ino))
     rest.end = inode_end (ino);
@@ -861,11 +859,9 @@ unkeep_late (struct inode *ino, struct stripe *st, const struct range *r, unsign
   rwlock_take (&st->lock);
   for (i = 0; i < n; i++) {
     uint64_t off;
-    uint32_t frame;
 
     for (off = page_of (r[i].start); off < r[i].end; off += PAGE_SIZE)
-      if (rangeset_page_frame (&st->map, off, &frame)
-          && frame_maps_write (memfile_frame (ino->env->mf, frame)) == 0)
+      if (frame_maps_write (memfile_frame (ino->env->mf, rangeset_frame_at (&st->map, off))) == 0)
         page_unkeep (ino, st, (struct range) { off, off + PAGE_SIZE });
   }
   rwlock_drop (&st->lock);

@@ -25,13 +25,13 @@ mask (unsigned from, unsigned len)
   return (len == RUNSET_GROUP ? FULL : (UINT64_C (1) << len) - 1) << from;
 }
 
-/* Bits at which a run of n ones begins. */
+/* Bits at which a run of n ones begins; w has one. */
 static uint64_t
 run_starts (uint64_t w, unsigned n)
 {
   unsigned have = 1;
 
-  while (have < n && w != 0) {
+  while (have < n) {
     unsigned step = have < n - have ? have : n - have;
 
     w &= w >> step;

@@ -57,6 +57,20 @@ check_PROGRAMS += %D%/test-inode-rare
 	-Wl,--wrap=pthread_rwlock_unlock \
 	$(NULL)
 
+# How long it looks for memory and frames.
+TESTS += %D%/test-inode-memory
+check_PROGRAMS += %D%/test-inode-memory
+%C%_test_inode_memory_SOURCES = \
+	%D%/inode-bed.h \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode-memory.c \
+	$(NULL)
+%C%_test_inode_memory_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
 # The core under a scheduler that a seed decides.
 TESTS += %D%/test-sim
 check_PROGRAMS += %D%/test-sim

@@ -308,6 +308,8 @@ TEST (a_page_that_is_sent_from_its_frame_is_mapped_in_another)
   assert_int_equal (fault (&s, pages (4, 1), INODE_MAP_WRITE), 0);
   store (&s, 4 * P, "mine");
   inode_check (s.ino);
+  /* The frame that is left to the request is nobody's to evict. */
+  assert_int_equal (evict_count (&w->evict), 32);
   origin_mem_open_door (w->disk[0].origin, ORIGIN_WRITE);
   assert_int_equal (run (w, &sync), 0);
   assert_true (durable_is (w, 4 * P, "xxxxxxxx"));
@@ -434,6 +436,35 @@ TEST (where_nothing_gets_clean_a_fault_that_needs_a_frame_fails)
   free_world (w);
 }
 
+/* D1: what is not mapped goes, what is mapped is seen and stays. */
+TEST (a_failed_write_through_leaves_what_is_mapped)
+{
+  struct origin_info info = world_info (8 * P);
+  struct world_options o = { .nframes = 64, .mode = INODE_WRITETHROUGH };
+  struct world *w = new_world_of (&info, &o);
+  struct space s = space_of (w);
+
+  map (&s, pages (0, 8), false);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_READ), 0);
+  assert_int_equal (fault (&s, pages (2, 1), INODE_MAP_READ), 0);
+  origin_mem_fail (w->disk[0].origin, ORIGIN_WRITE, EIO, 0, 1);
+  assert_int_equal (write_at (w, 0, 4 * P, 'x'), EIO);
+  inode_check (s.ino);
+  assert_int_equal (*at (&s, 0), 'x');
+  assert_int_equal (*at (&s, 2 * P), 'x');
+  read_is (w, 0, P, "x");
+  read_is (w, P, P, "b");
+  read_is (w, 2 * P, P, "x");
+  read_is (w, 3 * P, P, "d");
+  assert_int_equal (dirty_bytes (w), 2 * P);
+  assert_int_equal (flush (w), 0);
+  assert_true (durable_is (w, 0, "xxxx"));
+  assert_true (durable_is (w, P, "bbbb"));
+  assert_true (durable_is (w, 2 * P, "xxxx"));
+  unmap (&s, pages (0, 8), false);
+  free_world (w);
+}
+
 TEST (a_mapping_that_cannot_be_cut_for_want_of_memory_stays_whole)
 {
   struct world *w = tight_world (256 * P);
@@ -540,6 +571,29 @@ TEST (more_kept_pages_apart_than_one_batch_are_taken_back)
   free_world (w);
 }
 
+/* Write-behind takes back what is old, and not what was stored to just now. */
+TEST (only_kept_pages_of_old_generations_are_taken_back)
+{
+  struct world *w = new_world (8 * P);
+  struct space s = space_of (w);
+  uint32_t old = inode_seq_now (s.ino);
+
+  map (&s, pages (0, 8), true);
+  assert_int_equal (fault (&s, pages (0, 1), INODE_MAP_WRITE), 0);
+  lock_take (&s.ino->sync);
+  gen_close_locked (s.ino);
+  lock_drop (&s.ino->sync);
+  assert_int_equal (fault (&s, pages (2, 1), INODE_MAP_WRITE), 0);
+  inode_unkeep (s.ino, old);
+  assert_int_equal (s.calls, 1);
+  assert_true (range_equal (s.last, addrs (pages (0, 1))));
+  assert_int_equal (inode_kept_frames (s.ino), 1);
+  inode_unkeep (s.ino, inode_seq_now (s.ino));
+  assert_int_equal (inode_kept_frames (s.ino), 0);
+  unmap (&s, pages (0, 8), true);
+  free_world (w);
+}
+
 /*----------------------------------------------------------------------*/
 /* The end moves inside a page, or cannot move. */
 
@@ -547,12 +601,15 @@ TEST (an_end_that_moves_inside_a_page_leaves_nothing_clean_behind_it)
 {
   struct world *w = new_world (8 * P);
   struct inode *ino = ino_of (w);
+  struct space s = space_of (w);
 
+  map (&s, pages (0, 8), false);
   load (w, pages (6, 2));
   assert_int_equal (write_at (w, 7 * P + 200, 10, 'd'), 0);
   assert_int_equal (inode_set_size (ino, 7 * P + 150), 0);
   assert_int_equal (inode_set_size (ino, 7 * P + 100), 0);
   inode_check (ino);
+  assert_int_equal (s.calls, 0);
   memset (origin_mem_volatile (w->disk[0].origin) + 7 * P, 'G', P);
   assert_int_equal (inode_set_size (ino, 7 * P + 300), 0);
   read_is (w, 7 * P, 100, "h");
@@ -561,6 +618,42 @@ TEST (an_end_that_moves_inside_a_page_leaves_nothing_clean_behind_it)
   read_is (w, 7 * P + 210, 90, "G");
   assert_int_equal (inode_set_size (ino, 8 * P), 0);
   read_is (w, 7 * P + 300, P - 300, "G");
+  unmap (&s, pages (0, 8), false);
+  free_world (w);
+}
+
+/* It may hold what was there before. */
+TEST (what_comes_for_a_page_whose_end_moved_twice_is_asked_for_anew)
+{
+  struct world *w = new_world (8 * P);
+  struct origin *o = w->disk[0].origin;
+  struct inode *ino = ino_of (w);
+  uint8_t buf[P];
+  struct inode_op op;
+
+  origin_mem_close_door (o, ORIGIN_READ);
+  inode_op_read (&op, ino, buf, pages (7, 1));
+  assert_false (turn (w, &op));
+  assert_int_equal (inode_set_size (ino, 7 * P + 100), 0);
+  assert_int_equal (inode_set_size (ino, 8 * P), 0);
+  origin_mem_open_door (o, ORIGIN_READ);
+  assert_int_equal (run (w, &op), 0);
+  assert_int_equal (origin_mem_count (o, ORIGIN_READ), 2);
+  free_world (w);
+}
+
+TEST (what_could_not_be_written_is_tried_at_once_when_the_end_grows)
+{
+  struct world *w = new_world (8 * P);
+  struct inode *ino = ino_of (w);
+
+  assert_int_equal (write_at (w, 6 * P, P, 'w'), 0);
+  origin_mem_fail (w->disk[0].origin, ORIGIN_WRITE, EIO, 0, 1);
+  assert_int_equal (flush (w), EIO);
+  assert_int_equal (inode_set_size (ino, 4 * P), 0);
+  assert_true (inode_retry_at (ino) > clock_now (w->env.clock));
+  assert_int_equal (inode_set_size (ino, 8 * P), 0);
+  assert_true (inode_retry_at (ino) <= clock_now (w->env.clock));
   free_world (w);
 }
 
@@ -695,11 +788,15 @@ main (void)
     cmocka_unit_test_setup (a_fault_whose_answer_finds_no_memory_waits_for_some, calm),
     cmocka_unit_test_setup (a_fault_waits_a_minute_for_memory_and_then_says_so, calm),
     cmocka_unit_test_setup (where_nothing_gets_clean_a_fault_that_needs_a_frame_fails, calm),
+    cmocka_unit_test_setup (a_failed_write_through_leaves_what_is_mapped, calm),
     cmocka_unit_test_setup (a_mapping_that_cannot_be_cut_for_want_of_memory_stays_whole, calm),
     cmocka_unit_test_setup (a_page_that_stays_kept_for_want_of_memory_gets_clean_later, calm),
     cmocka_unit_test_setup (a_page_that_stays_kept_is_let_go_though_nobody_maps_any, calm),
     cmocka_unit_test_setup (more_kept_pages_apart_than_one_batch_are_taken_back, calm),
+    cmocka_unit_test_setup (only_kept_pages_of_old_generations_are_taken_back, calm),
     cmocka_unit_test_setup (an_end_that_moves_inside_a_page_leaves_nothing_clean_behind_it, calm),
+    cmocka_unit_test_setup (what_comes_for_a_page_whose_end_moved_twice_is_asked_for_anew, calm),
+    cmocka_unit_test_setup (what_could_not_be_written_is_tried_at_once_when_the_end_grows, calm),
     cmocka_unit_test_setup (a_hole_is_forgotten_where_the_end_was_inside_its_page, calm),
     cmocka_unit_test_setup (an_end_that_memory_holds_moves_when_there_is_some, calm),
     cmocka_unit_test_setup (a_turn_that_cannot_move_the_end_comes_again_after_a_while_and_not_at_once, calm),

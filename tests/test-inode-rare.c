@@ -980,6 +980,12 @@ TEST (more_flushes_wait_than_generations_are_kept)
   }
   inode_check (b.ino);
   assert_true (b.ino->ngens <= NGENS);
+  /* Whoever looks again still waits, the oldest too, whose generation is one with younger ones now. */
+  for (i = 0; i < N; i++)
+    f[i]->woken = true;
+  pump (&b);
+  for (i = 0; i < N; i++)
+    assert_false (f[i]->done);
   open_door (&b, ORIGIN_WRITE);
   for (i = 0; i < N; i++) {
     assert_ok (f[i]);
@@ -1055,6 +1061,115 @@ TEST (generations_are_closed_by_age_in_bounded_number)
   assert_int_equal (inode_seq_now (b.ino), seq + NGENS / 2 - 1);
   assert_ok (flush (&b));
   assert_is (origin_mem_durable (b.o), 1, NGENS * PAGE);
+  tear_down (&b);
+}
+
+/* What expires first is what was written first, also when more generations wait than are kept. */
+TEST (a_generation_that_is_one_with_a_younger_one_is_as_old_as_it_was)
+{
+  struct world_options o = { .nframes = 512, .dirty_max = 512 * PAGE, .dirty_background = 512 * PAGE };
+  uint64_t born;
+  uint32_t seq;
+  struct bed b;
+  unsigned i;
+
+  set_up_with (&b, world_info (SIZE), o);
+  close_door (&b, ORIGIN_WRITE);
+  born = clock_now (&b.w.clock.base);
+  for (i = 0; i < NGENS + 8; i++) {
+    assert_ok (wr (&b, ones, 2 * i * PAGE, PAGE, 0));
+    flush (&b);
+    clock_fake_advance (&b.w.clock, NSEC_PER_MSEC);
+  }
+  assert_true (inode_seq_older (b.ino, born, &seq));
+  open_door (&b, ORIGIN_WRITE);
+  assert_false (inode_seq_older (b.ino, born, &seq));
+  tear_down (&b);
+}
+
+/* Its FUA request is lost with its connection, and write-behind carries its bytes next, without FUA. */
+TEST (a_write_through_whose_bytes_others_carry_waits_for_a_flush)
+{
+  struct task *t;
+  struct bed b;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_WRITE);
+  t = wr (&b, ones, 0, PAGE, INODE_FUA);
+  assert_false (t->done);
+  close_door (&b, ORIGIN_FLUSH);
+  assert_int_equal (origin_mem_release_nth (b.o, 0, ENOTCONN), 0);
+  assert_true (inode_write_some (b.ino, inode_seq_now (b.ino), 8) > 0);
+  open_door (&b, ORIGIN_WRITE);
+  t->woken = true;
+  pump (&b);
+  assert_false (t->done);
+  open_door (&b, ORIGIN_FLUSH);
+  assert_ok (t);
+  assert_is (origin_mem_durable (b.o), 1, PAGE);
+  tear_down (&b);
+}
+
+/* Its request is in the origin's hands until that has answered, however long the connection is gone. */
+TEST (a_lost_connections_flush_keeps_its_place_until_it_is_answered)
+{
+  struct task *f, *g;
+  struct bed b;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_FLUSH);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  f = flush (&b);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_FLUSH), 1);
+  assert_true (b.ino->carrier[0].flushing);
+  origin_tell_lost (b.o, b.ino->carrier[0].id);
+  assert_int_equal (b.ino->carrier[0].id, 0);
+  pump (&b);
+  assert_ok (wr (&b, twos, PAGE, PAGE, 0));
+  g = flush (&b);
+  assert_true (b.ino->carrier[0].flushing);
+  assert_int_equal (b.ino->carrier[0].id, 0);
+  assert_int_equal (b.ino->ncarriers, 2);
+  answer (&b, 0, ENOTCONN);
+  assert_false (b.ino->carrier[0].flushing);
+  open_door (&b, ORIGIN_FLUSH);
+  assert_ok (f);
+  assert_ok (g);
+  assert_is (origin_mem_durable (b.o), 1, PAGE);
+  assert_is (origin_mem_durable (b.o) + PAGE, 2, PAGE);
+  tear_down (&b);
+}
+
+/* D14 */
+TEST (what_was_under_way_when_the_origin_became_another_one_is_answered_by_it)
+{
+  struct task *t;
+  struct bed b;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  t = rd (&b, buf, 0, PAGE);
+  origin_tell_failed (b.o, EIO, "another one");
+  assert_err (rd (&b, bufs[0], 0, PAGE), EIO);
+  open_door (&b, ORIGIN_READ);
+  assert_ok (t);
+  assert_orig (buf, 0, PAGE);
+  tear_down (&b);
+}
+
+TEST (a_cancelled_read_counts_as_demand_no_longer)
+{
+  struct task *t;
+  struct bed b;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_READ);
+  t = rd (&b, buf, 0, 4 * PAGE);
+  assert_int_equal (b.ino->demand_bytes, 4 * PAGE);
+  inode_op_cancel (&t->op);
+  t->done = true;
+  assert_int_equal (b.ino->demand_bytes, 0);
+  open_door (&b, ORIGIN_READ);
   tear_down (&b);
 }
 
@@ -1427,6 +1542,7 @@ TEST (a_failed_write_through_without_memory_ends)
   struct task *t;
 
   set_up_with (&b, world_info (SIZE), (struct world_options) { .nframes = 256, .spare = 1 << 20, .mode = INODE_WRITETHROUGH });
+  b.w.env.most_spare_nodes = 0;
   close_door (&b, ORIGIN_WRITE);
   t = wr (&b, ones, 0, 4 * PAGE, 0);
   assert_false (t->done);
@@ -1690,6 +1806,11 @@ main (void)
     cmocka_unit_test_setup (more_flushes_wait_than_generations_are_kept, calm),
     cmocka_unit_test_setup (zeros_inherit_the_oldest_generation_of_what_they_replace, calm),
     cmocka_unit_test_setup (generations_are_closed_by_age_in_bounded_number, calm),
+    cmocka_unit_test_setup (a_generation_that_is_one_with_a_younger_one_is_as_old_as_it_was, calm),
+    cmocka_unit_test_setup (a_write_through_whose_bytes_others_carry_waits_for_a_flush, calm),
+    cmocka_unit_test_setup (a_lost_connections_flush_keeps_its_place_until_it_is_answered, calm),
+    cmocka_unit_test_setup (what_was_under_way_when_the_origin_became_another_one_is_answered_by_it, calm),
+    cmocka_unit_test_setup (a_cancelled_read_counts_as_demand_no_longer, calm),
     cmocka_unit_test_setup (a_flush_is_not_failed_by_a_write_that_was_sent_before_it, calm),
     cmocka_unit_test_setup (a_flush_is_failed_by_any_write_that_is_sent_while_it_waits, calm),
     cmocka_unit_test_setup (an_answer_that_did_not_come_in_time_is_an_io_error_to_clients, calm),

@@ -5,6 +5,8 @@
 #include "test.h"
 
 #include <inttypes.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -215,6 +217,76 @@ TEST (random_operations_agree_with_an_array)
   runset_release (&s);
 }
 
+/*----------------------------------------------------------------------*/
+/* runset_check ends the program; here it goes on. */
+
+static sigjmp_buf after_abort;
+
+static void
+aborted (int sig)
+{
+  (void) sig;
+  siglongjmp (after_abort, 1);
+}
+
+static bool
+is_refused (const struct runset *s)
+{
+  struct sigaction ours = { .sa_handler = aborted }, theirs;
+  volatile bool refused = false;
+
+  assert_int_equal (sigaction (SIGABRT, &ours, &theirs), 0);
+  if (sigsetjmp (after_abort, 1) == 0)
+    runset_check (s);
+  else
+    refused = true;
+  sigaction (SIGABRT, &theirs, NULL);
+  return refused;
+}
+
+TEST (a_broken_set_is_recognised)
+{
+  struct runset s;
+  uint32_t three;
+
+  assert_int_equal (runset_init (&s, 130), 0);
+  runset_add (&s, 4, 4);
+  runset_add (&s, 68, 4);
+  three = s.head[3];
+  assert_false (is_refused (&s));
+
+  s.count++;
+  assert_true (is_refused (&s));
+  s.count--;
+
+  /* As many bits, but apart. */
+  s.word[0] = 0x1111;
+  assert_true (is_refused (&s));
+  s.word[0] = 0xf0;
+
+  s.word[2] = 4;                /* number 130 */
+  s.count++;
+  assert_true (is_refused (&s));
+  s.word[2] = 0;
+  s.count--;
+
+  s.head[3] = UINT32_MAX;
+  assert_true (is_refused (&s));
+  s.head[3] = 99;
+  assert_true (is_refused (&s));
+  s.head[3] = three;
+  s.link[three].prev = 0;
+  assert_true (is_refused (&s));
+  s.link[three].prev = UINT32_MAX;
+
+  /* One group on two lists: more listed than there are. */
+  s.head[4] = s.head[5] = three;
+  assert_true (is_refused (&s));
+  s.head[4] = s.head[5] = UINT32_MAX;
+  assert_false (is_refused (&s));
+  runset_release (&s);
+}
+
 int
 main (void)
 {
@@ -229,6 +301,7 @@ main (void)
     cmocka_unit_test (small_takes_come_from_broken_groups_first),
     cmocka_unit_test (sixteen_come_aligned_where_that_can_be),
     cmocka_unit_test (random_operations_agree_with_an_array),
+    cmocka_unit_test (a_broken_set_is_recognised),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
