@@ -322,10 +322,11 @@ TEST (a_page_that_is_sent_from_its_frame_is_mapped_in_another)
 TEST (a_page_whose_answer_comes_while_its_fault_looks_for_a_frame_stays_where_it_is)
 {
   struct inode_op sync;
-  struct world *w = sending_world (&sync, 32);
+  struct world *w = sending_world (&sync, 33);
   struct space s = space_of (w);
   uint32_t was, is;
 
+  load (w, pages (100, 1));     /* which makes room */
   assert_true (rangeset_page_frame (&s.ino->stripe[0].map, 4 * P, &was));
   map (&s, pages (4, 1), true);
   meanwhile (w, origin_answers);

@@ -1110,6 +1110,36 @@ TEST (a_write_through_whose_bytes_others_carry_waits_for_a_flush)
   tear_down (&b);
 }
 
+/* D16: it covers what was answered before it was sent. */
+static void
+answered_after_the_flush_was_sent (bool zeros)
+{
+  struct task *f;
+  struct bed b;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_FLUSH);
+  assert_ok (zeros ? zero (&b, 0, PAGE, INODE_MAY_TRIM) : wr (&b, ones, 0, PAGE, 0));
+  f = flush (&b);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_FLUSH), 1);
+  assert_ok (zeros ? zero (&b, PAGE, PAGE, INODE_MAY_TRIM) : wr (&b, ones, PAGE, PAGE, 0));
+  assert_true (inode_write_some (b.ino, inode_seq_now (b.ino), 8) > 0);
+  assert_int_equal (inode_get_dirty (b.ino).unstable, 2 * PAGE);
+  answer (&b, 0, 0);
+  assert_ok (f);
+  assert_int_equal (inode_get_dirty (b.ino).unstable, PAGE);
+  open_door (&b, ORIGIN_FLUSH);
+  assert_ok (flush (&b));
+  assert_int_equal (inode_get_dirty (b.ino).unstable, 0);
+  tear_down (&b);
+}
+
+TEST (a_flush_makes_nothing_clean_that_was_answered_after_it_was_sent)
+{
+  answered_after_the_flush_was_sent (false);
+  answered_after_the_flush_was_sent (true);
+}
+
 /* Its request is in the origin's hands until that has answered, however long the connection is gone. */
 TEST (a_lost_connections_flush_keeps_its_place_until_it_is_answered)
 {
@@ -1808,6 +1838,7 @@ main (void)
     cmocka_unit_test_setup (generations_are_closed_by_age_in_bounded_number, calm),
     cmocka_unit_test_setup (a_generation_that_is_one_with_a_younger_one_is_as_old_as_it_was, calm),
     cmocka_unit_test_setup (a_write_through_whose_bytes_others_carry_waits_for_a_flush, calm),
+    cmocka_unit_test_setup (a_flush_makes_nothing_clean_that_was_answered_after_it_was_sent, calm),
     cmocka_unit_test_setup (a_lost_connections_flush_keeps_its_place_until_it_is_answered, calm),
     cmocka_unit_test_setup (what_was_under_way_when_the_origin_became_another_one_is_answered_by_it, calm),
     cmocka_unit_test_setup (a_cancelled_read_counts_as_demand_no_longer, calm),
