@@ -10,20 +10,37 @@
 
 #define STEP 512u               /* frames: 2 MiB */
 
+/* How many frames to populate now; 0: enough is there. */
+static uint32_t
+missing (struct populate *p)
+{
+  uint32_t ready = memfile_ready (p->mf), backed, n = 0;
+
+  if (!p->begun) {
+    /* Those that somebody took meanwhile have memory, too, or he is just getting it. */
+    backed = ready + memfile_in_use (p->mf);
+    n = backed < p->first ? p->first - backed : 0;
+    p->begun = n == 0;
+  }
+  if (n == 0 && ready < p->ahead)
+    n = p->ahead - ready;
+  /* Not a step more than is wanted: a small cache would be all frames, and an inode finds no room in it. */
+  return n < STEP ? n : STEP;
+}
+
 static void *
 run (void *arg)
 {
   struct populate *p = arg;
-  uint32_t ready;
+  uint32_t n;
 
   for (;;) {
     while (sem_wait (&p->work) == -1)
       ;
     if (atomic_load (&p->stop))
       return NULL;
-    /* Not a step more than is wanted: a small cache would be all frames, and an inode finds no room in it. */
-    while (!atomic_load (&p->stop) && (ready = memfile_ready (p->mf)) < p->ahead)
-      if (memfile_populate (p->mf, p->ahead - ready < STEP ? p->ahead - ready : STEP) == 0) {
+    while (!atomic_load (&p->stop) && (n = missing (p)) > 0)
+      if (memfile_populate (p->mf, n) == 0) {
         atomic_store (&p->done, true);
         return NULL;
       }
@@ -31,14 +48,15 @@ run (void *arg)
 }
 
 int
-populate_start (struct populate *p, struct memfile *mf, uint32_t ahead)
+populate_start (struct populate *p, struct memfile *mf, uint32_t first, uint32_t ahead)
 {
   int err;
 
   p->mf = mf;
+  p->first = first;
   p->ahead = ahead;
   p->taken = 0;
-  p->stop = p->done = false;
+  p->stop = p->done = p->begun = false;
   if (sem_init (&p->work, 0, 0) == -1)
     return errno;
   err = pthread_create (&p->thread, NULL, run, p);

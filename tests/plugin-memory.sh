@@ -3,8 +3,9 @@
 #
 # plugin-memory.sh - while 2 GiB go through it, the server never holds more
 # than the cache's bound, nbdkit's own request buffers and 24 MiB, and what it
-# counts is within the bound; an export that nobody uses and its connection
-# take 16 KiB each (goals.md, Memory).
+# counts is within the bound; a server holds next to nothing before its first
+# client; an export that nobody uses and its connection take 16 KiB each
+# (goals.md, Memory).
 #
 # Bytes a page: test-inode.  An export of 8 TiB: plugin-huge-export.sh.
 
@@ -31,6 +32,22 @@ at_most "bytes in frames and metadata" "$(
   awk -F= '/\.frames=/ { n += 4096 * $2 } /\.metadata_bytes=/ { n += $2 }
            END { print n }' "$tmp/stats")" $((64 << 20))
 at_least "frames" "$(sed -n 's/.*\.frames=//p' "$tmp/stats")" 12000
+
+# What is taken beforehand: nothing until somebody comes, then a quarter of the cache.
+quarter_is_there () {
+  [ "$(resident "$cache_pid" RssShmem)" -ge $((16 * 1024)) ]
+}
+
+start_cache cache-size=64M
+at_most "KiB of frames before the first client" \
+  "$(resident "$cache_pid" RssShmem)" 1024
+start_client
+client "h = connect('$cache_sock')"
+wait_until 20 quarter_is_there || fail "no quarter of the cache after 20 s"
+at_most "KiB of frames after it" "$(resident "$cache_pid" RssShmem)" \
+  $((16 * 1024 + 1024))
+stop_client
+stop_nbdkit cache || fail "the cache ended with $?"
 
 # Exports that were opened, read and left, each with a connection.  What is
 # counted for one has a tree node in it, for the page that was read.

@@ -21,12 +21,12 @@ struct bed {
 };
 
 static void
-set_up (struct bed *b, uint32_t ahead)
+set_up (struct bed *b, uint32_t first, uint32_t ahead)
 {
   *b = (struct bed) { 0 };
   budget_init (&b->budget, (uint64_t) FRAMES * 4096 + memfile_table_bytes (FRAMES));
   assert_int_equal (memfile_create (&b->budget, FRAMES, &b->mf), 0);
-  assert_int_equal (populate_start (&b->p, b->mf, ahead), 0);
+  assert_int_equal (populate_start (&b->p, b->mf, first, ahead), 0);
 }
 
 static void
@@ -54,7 +54,7 @@ TEST (nothing_is_populated_before_somebody_begins)
 {
   struct bed b;
 
-  set_up (&b, 1024);
+  set_up (&b, 2048, 1024);
   assert_int_equal (memfile_ready (b.mf), 0);
   tear_down (&b);
 }
@@ -64,7 +64,7 @@ TEST (memory_is_kept_ahead_of_what_is_taken)
   static uint32_t frames[1024];
   struct bed b;
 
-  set_up (&b, 1024);
+  set_up (&b, 0, 1024);
   populate_note (&b.p, 0);
   wait_ready (&b, 1024);
   assert_true (memfile_ready (b.mf) < 1024 + 512);
@@ -80,11 +80,55 @@ TEST (no_frame_more_than_was_asked_for)
 {
   struct bed b;
 
-  set_up (&b, 100);
+  set_up (&b, 0, 100);
   populate_note (&b.p, 0);
   wait_ready (&b, 100);
   populate_stop (&b.p);
   assert_int_equal (memfile_ready (b.mf), 100);
+  tear_down (&b);
+}
+
+/* What somebody took back meanwhile, because memory was short, is not had again at once. */
+TEST (there_is_more_at_first_and_only_once)
+{
+  static uint32_t frames[500];
+  struct bed b;
+  time_t end = time (NULL) + 20;
+
+  set_up (&b, 2000, 1000);
+  populate_note (&b.p, 0);
+  while (!atomic_load (&b.p.begun)) {
+    assert_true (time (NULL) < end);
+    poll (NULL, 0, 1);
+  }
+  assert_int_equal (memfile_ready (b.mf), 2000);
+  assert_int_equal (memfile_shrink (b.mf, 700), 700);
+  populate_note (&b.p, 0);
+  assert_int_equal (memfile_alloc (b.mf, 500, frames), 500);
+  populate_note (&b.p, 0);
+  wait_ready (&b, 1000);
+  populate_stop (&b.p);
+  assert_int_equal (memfile_ready (b.mf), 1000);
+  memfile_put_many (b.mf, frames, 500);
+  tear_down (&b);
+}
+
+/* Frames that the first client took while they were populated are there, too. */
+TEST (what_is_in_use_counts_among_the_first)
+{
+  static uint32_t frames[300];
+  struct bed b;
+  time_t end = time (NULL) + 20;
+
+  set_up (&b, 1000, 100);
+  assert_int_equal (memfile_alloc (b.mf, 300, frames), 300);
+  populate_note (&b.p, 0);
+  while (!atomic_load (&b.p.begun)) {
+    assert_true (time (NULL) < end);
+    poll (NULL, 0, 1);
+  }
+  assert_int_equal (memfile_ready (b.mf), 700);
+  memfile_put_many (b.mf, frames, 300);
   tear_down (&b);
 }
 
@@ -94,7 +138,7 @@ TEST (when_all_was_used_once_there_is_nothing_left_to_do)
   struct bed b;
   time_t end = time (NULL) + 20;
 
-  set_up (&b, FRAMES + 1);
+  set_up (&b, 0, FRAMES + 1);
   populate_note (&b.p, 0);
   while (!atomic_load (&b.p.done)) {
     assert_true (time (NULL) < end);
@@ -121,6 +165,8 @@ main (void)
     cmocka_unit_test (nothing_is_populated_before_somebody_begins),
     cmocka_unit_test (memory_is_kept_ahead_of_what_is_taken),
     cmocka_unit_test (no_frame_more_than_was_asked_for),
+    cmocka_unit_test (there_is_more_at_first_and_only_once),
+    cmocka_unit_test (what_is_in_use_counts_among_the_first),
     cmocka_unit_test (when_all_was_used_once_there_is_nothing_left_to_do),
     cmocka_unit_test (what_was_never_started_can_be_stopped),
   };
