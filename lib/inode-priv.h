@@ -414,6 +414,7 @@ struct wb_ask {
   bool kept;                    /* also what is mapped writable, which does not get clean by it */
   uint64_t grain;               /* see inode_write_behind; 0: everything */
   uint64_t hold_most;           /* bytes */
+  bool patient;                 /* short runs stay also while nothing is under way */
 };
 extern unsigned wb_start (struct inode *, const struct wb_ask *, uint64_t *taken);
 

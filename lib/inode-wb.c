@@ -771,8 +771,8 @@ pick (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
   lock_take (&ino->sync);
   stripes = ino->dirty_stripes;
   first = ino->wb_stripe;
-  if (ino->nwbs > 0 && (ino->bytes[WB_DIRTY] <= ask->hold_most
-                        || (ino->nwbs >= HOLD_DEPTH && ino->wb_took_ns / 4 > ino->wb_least_ns)))
+  if (ino->bytes[WB_DIRTY] <= ask->hold_most ? ino->nwbs > 0 || ask->patient
+      : ino->nwbs >= HOLD_DEPTH && ino->wb_took_ns / 4 > ino->wb_least_ns)
     hold = HOLD_MOST;
   if (all && atomic_load (&ino->wb_err)) {
     zeros_last = ino->wb_failed_zero;
@@ -915,9 +915,11 @@ inode_write_some (struct inode *ino, uint32_t seq, unsigned max)
 }
 
 unsigned
-inode_write_behind (struct inode *ino, uint32_t seq)
+inode_write_behind (struct inode *ino, uint32_t seq, bool patient)
 {
-  struct wb_ask ask = { .limit = RANGE_ALL, .seq = seq, .max = UINT32_MAX, .prio = ORIGIN_PRIO_WRITEBACK };
+  struct wb_ask ask = {
+    .limit = RANGE_ALL, .seq = seq, .max = UINT32_MAX, .prio = ORIGIN_PRIO_WRITEBACK, .patient = patient,
+  };
   struct throttle_load load;
   uint64_t limit;
 

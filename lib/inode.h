@@ -282,9 +282,10 @@ extern unsigned inode_write_some (struct inode *, uint32_t seq, unsigned max);
 #define INODE_SEQ_ALL(ino) inode_seq_now (ino)
 
 /* The same as far as the origin's connections allow, but while something is under way a few short runs of bytes stay, for
- * they may still grow: a writer of small pieces in order would have each sent by itself otherwise.
+ * they may still grow: a writer of small pieces in order would have each sent by itself otherwise.  patient: also while
+ * nothing is, for a near origin's answer is there before the next piece is; something else sends them in the end.
  */
-extern unsigned inode_write_behind (struct inode *, uint32_t seq);
+extern unsigned inode_write_behind (struct inode *, uint32_t seq, bool patient);
 extern uint32_t inode_seq_now (struct inode *);
 
 /* The newest generation that is older than born_ns and has something to write; false: none. */

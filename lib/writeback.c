@@ -67,7 +67,7 @@ writeback_turn (struct inode *ino, struct writeback_state *ws, bool starved, boo
       if (expired)
         inode_write_some (ino, seq, UINT32_MAX);
       if (blocked || marks.clean)
-        inode_write_behind (ino, inode_seq_now (ino));
+        inode_write_behind (ino, inode_seq_now (ino), !blocked);
     }
   }
 

@@ -7,7 +7,8 @@
  *   something is short of frames                              everything, and flush what is UNSTABLE
  *   a writer is blocked                                       everything but runs that still grow; a flush when a quarter
  *                                                             of its bound is UNSTABLE, or nothing else is under way
- *   more is dirty than the background mark of throttle.h      everything but runs that still grow (inode_write_behind)
+ *   more is dirty than the background mark of throttle.h      everything but runs that still grow (inode_write_behind),
+ *                                                             be it only UNSTABLE that passes the mark
  *   a generation is older than dirty_expire                   up to that generation
  *   UNSTABLE is more than throttle_flush_mark, or older       a flush (D3; the mark is F - B and not B, for a flush goes to
  *     than dirty_expire                                       each connection that wrote)

@@ -605,19 +605,48 @@ TEST (a_short_run_stays_while_something_is_under_way_and_a_flush_takes_it)
   set_up (&b);
   assert_ok (wr (&b, ones, 0, PAGE, 0));
   close_door (&b, ORIGIN_WRITE);
-  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino)), 1);
+  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino), false), 1);
   for (i = 0; i < 4; i++) {
     assert_ok (wr (&b, twos, (8 + i) * PAGE, PAGE, 0));
-    assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino)), 0);
+    assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino), false), 0);
   }
   /* They have grown together by the time they go. */
   answer (&b, 0, 0);
-  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino)), 1);
+  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino), false), 1);
   assert_int_equal (inode_get_dirty (b.ino).writing, 4 * PAGE);
   /* Who is asked for does not stay. */
   assert_ok (wr (&b, twos, 20 * PAGE, PAGE, 0));
   flush (&b);
   assert_int_equal (inode_get_dirty (b.ino).writing, 5 * PAGE);
+  open_door (&b, ORIGIN_WRITE);
+  tear_down (&b);
+}
+
+TEST (short_runs_stay_for_patience_though_nothing_is_under_way)
+{
+  struct bed b;
+  unsigned i;
+
+  set_up (&b);
+  close_door (&b, ORIGIN_WRITE);
+  for (i = 0; i < 16; i++)
+    assert_ok (wr (&b, ones, 2 * i * PAGE, PAGE, 0));
+  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino), true), 0);
+  /* One more is too many: they are scattered. */
+  assert_ok (wr (&b, ones, 2 * i * PAGE, PAGE, 0));
+  assert_true (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino), true) > 0);
+  open_door (&b, ORIGIN_WRITE);
+  flush (&b);
+  /* It has grown, or is asked for without patience. */
+  close_door (&b, ORIGIN_WRITE);
+  assert_ok (wr (&b, ones, 0, 4 * PAGE, 0));
+  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino), true), 0);
+  assert_ok (wr (&b, ones, 4 * PAGE, 4 * PAGE, 0));
+  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino), true), 1);
+  answer (&b, 0, 0);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino), true), 0);
+  assert_int_equal (inode_write_behind (b.ino, INODE_SEQ_ALL (b.ino), false), 1);
   open_door (&b, ORIGIN_WRITE);
   tear_down (&b);
 }
@@ -2249,6 +2278,7 @@ main (void)
     cmocka_unit_test (flush_waits_for_the_reply_of_the_origins_flush),
     cmocka_unit_test (a_flush_does_not_wait_for_a_later_write),
     cmocka_unit_test (a_short_run_stays_while_something_is_under_way_and_a_flush_takes_it),
+    cmocka_unit_test (short_runs_stay_for_patience_though_nothing_is_under_way),
     cmocka_unit_test (two_flushes_share_one_of_the_origins),
     cmocka_unit_test (a_flush_under_way_does_not_cover_a_write_answered_since),
     cmocka_unit_test (one_flush_covers_all_writers),
