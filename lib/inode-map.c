@@ -231,7 +231,7 @@ change_refs (struct inode *ino, const struct inode_translation *t, bool get)
   while (off < t->range.end) {
     struct range part = stripe_part ((struct range) { off, t->range.end });
     struct stripe *st = inode_stripe (ino, off);
-    uint32_t gone[STRIPE_PAGES];
+    uint32_t gone[STRIPE_PAGES], there;
     unsigned ngone = 0;
 
     rwlock_take (&st->lock);
@@ -244,11 +244,8 @@ change_refs (struct inode *ino, const struct inode_translation *t, bool get)
         get_frame (ino, frame, write);
         continue;
       }
-      if (put_frame (ino, frame, write)) {
-        /* It is dirty, and what is dirty stays. */
-        assert (rangeset_frame_at (&st->map, off) == frame);
+      if (put_frame (ino, frame, write) && rangeset_page_frame (&st->map, off, &there) && there == frame)
         page_unkeep (ino, st, (struct range) { off, off + PAGE_SIZE });
-      }
       gone[ngone++] = frame;
     }
     rwlock_drop (&st->lock);
@@ -519,7 +516,7 @@ materialise_zeros (struct inode *ino, struct stripe *st, struct range u, const u
   struct zero_value v;
   struct range z;
   uint32_t oldest, npages = (uint32_t) ((range_len (u) + PAGE_SIZE - 1) >> PAGE_SHIFT), i;
-  bool clean, found;
+  bool clean;
   int err;
 
   err = stripe_nodes (ino, st, npages + 1, dirtyset_mark_inserts (&st->dirty, u));
@@ -528,9 +525,14 @@ materialise_zeros (struct inode *ino, struct stripe *st, struct range u, const u
   if (err)
     return err;
   rwlock_take (&ino->zlock);
-  /* The nodes were there, so the stripe was held since somebody looked. */
-  found = zeroset_find (&ino->zeros, u.start, &z, &v);
-  assert (found && z.end >= u.end && !rangeset_overlaps (&st->map, u));
+  /* The stripe was held since somebody looked, but zeros go without it: holes that are forgotten, and what was trimmed
+   * when a flush was answered.  Then another turn.
+   */
+  if (!zeroset_find (&ino->zeros, u.start, &z, &v) || z.end < u.end) {
+    rwlock_drop (&ino->zlock);
+    return EAGAIN;
+  }
+  assert (!rangeset_overlaps (&st->map, u));
   clean = v.state == WB_CLEAN;
   oldest = zero_punch (ino, u);
   rwlock_drop (&ino->zlock);
@@ -859,9 +861,12 @@ unkeep_late (struct inode *ino, struct stripe *st, const struct range *r, unsign
   rwlock_take (&st->lock);
   for (i = 0; i < n; i++) {
     uint64_t off;
+    uint32_t frame;
 
+    /* A page may be zeros by now, the stripe was let go. */
     for (off = page_of (r[i].start); off < r[i].end; off += PAGE_SIZE)
-      if (frame_maps_write (memfile_frame (ino->env->mf, rangeset_frame_at (&st->map, off))) == 0)
+      if (rangeset_page_frame (&st->map, off, &frame)
+          && frame_maps_write (memfile_frame (ino->env->mf, frame)) == 0)
         page_unkeep (ino, st, (struct range) { off, off + PAGE_SIZE });
   }
   rwlock_drop (&st->lock);

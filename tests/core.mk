@@ -167,7 +167,7 @@ check_PROGRAMS += %D%/test-inode-map-rare
 	$(NULL)
 %C%_test_inode_map_rare_LDFLAGS = \
 	$(AM_LDFLAGS) \
-	-Wl,--wrap=aligned_alloc \
+	-Wl,--wrap=aligned_alloc,--wrap=pthread_rwlock_unlock \
 	$(NULL)
 
 TESTS += %D%/test-cache

@@ -18,6 +18,33 @@
 #include "inode-priv.h"
 #include "inode-space.h"
 
+/* What another thread does when zlock was let go for the countdown-th time. */
+extern int __real_pthread_rwlock_unlock (pthread_rwlock_t *);
+extern int __wrap_pthread_rwlock_unlock (pthread_rwlock_t *);
+
+static struct inode *watched;
+static unsigned countdown;
+
+static void *
+forget (void *arg)
+{
+  inode_forget_holes (arg);
+  return NULL;
+}
+
+int
+__wrap_pthread_rwlock_unlock (pthread_rwlock_t *l)
+{
+  int err = __real_pthread_rwlock_unlock (l);
+  pthread_t other;
+
+  if (countdown > 0 && l == &watched->zlock.rw && --countdown == 0) {
+    assert_int_equal (pthread_create (&other, NULL, forget, watched), 0);
+    pthread_join (other, NULL);
+  }
+  return err;
+}
+
 /* No tree node and no fill from now on, or again. */
 static uint64_t dice;
 
@@ -678,6 +705,29 @@ TEST (a_hole_is_forgotten_where_the_end_was_inside_its_page)
   free_world (w);
 }
 
+/* Zeros go without the lock of the stripe in which somebody has just seen them. */
+TEST (a_hole_that_is_forgotten_while_its_fault_makes_a_page_of_it_is_asked_for_anew)
+{
+  unsigned i;
+
+  for (i = 1; i <= 4; i++) {
+    struct world *w = new_world (8 * P);
+    struct space s = space_of (w);
+
+    memset (origin_mem_volatile (w->disk[0].origin), 0, 8 * P);
+    read_is (w, 0, P, "\0");
+    inode_ask_holes (ino_of (w), 0);
+    memset (origin_mem_volatile (w->disk[0].origin) + 4 * P, 'G', P);
+    map (&s, pages (0, 8), false);
+    watched = ino_of (w);
+    countdown = i;
+    assert_int_equal (fault (&s, pages (4, 1), INODE_MAP_READ), 0);
+    countdown = 0;
+    unmap (&s, pages (0, 8), false);
+    free_world (w);
+  }
+}
+
 /* It does not grow while something clean is left behind it, and it is tried again. */
 TEST (an_end_that_memory_holds_moves_when_there_is_some)
 {
@@ -768,6 +818,7 @@ calm (void **state)
   (void) state;
   refuse (false);
   move = NULL;
+  countdown = 0;
   return 0;
 }
 
@@ -799,6 +850,7 @@ main (void)
     cmocka_unit_test_setup (what_comes_for_a_page_whose_end_moved_twice_is_asked_for_anew, calm),
     cmocka_unit_test_setup (what_could_not_be_written_is_tried_at_once_when_the_end_grows, calm),
     cmocka_unit_test_setup (a_hole_is_forgotten_where_the_end_was_inside_its_page, calm),
+    cmocka_unit_test_setup (a_hole_that_is_forgotten_while_its_fault_makes_a_page_of_it_is_asked_for_anew, calm),
     cmocka_unit_test_setup (an_end_that_memory_holds_moves_when_there_is_some, calm),
     cmocka_unit_test_setup (a_turn_that_cannot_move_the_end_comes_again_after_a_while_and_not_at_once, calm),
     cmocka_unit_test_setup (an_origin_that_cannot_zero_has_nothing_to_refuse, calm),
