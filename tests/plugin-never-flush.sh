@@ -18,8 +18,9 @@ echo "$out"
 at_least "flushes by the cache's own" "$(origin_stat flush_done)" 1
 median=$(field median "$out")
 # A cache that runs full of unstable pages stops; one that flushes in time
-# has slower and faster moments, and so has a shared machine.
+# has slower and faster moments, and so has a shared machine.  A checker is slow
+# with what it meets for the first time.
 at_least "slowest sixteenth, MiB/s" "$(field slowest "$out")" \
-  "$((${median%.*} / 5))"
+  "$((${median%.*} / (pc_slowness > 1 ? 20 : 5)))"
 at_most "worst ms of a write" "$(field worst_ms "$out")" $((2000 * pc_slowness))
 stop_nbdkit cache || fail "the cache ended with $?"
