@@ -136,6 +136,17 @@ open_one (struct fixture *f, const char *args)
   make_it_idle (f);
 }
 
+/* Nobody drives still: when it took long to say so, the loop looks after what has been idle. */
+static void
+close_reads (struct fixture *f)
+{
+  do {
+    assert_true (nbdserver_say (&f->server, NULL, 0, "open read"));
+    make_it_idle (f);
+    assert_true (nbdserver_say (&f->server, NULL, 0, "close read"));
+  } while (driver_of (f) != DRIVER_NOBODY);
+}
+
 TEST (a_lone_reader_reads_its_answer_itself)
 {
   struct fixture f;
@@ -168,13 +179,7 @@ TEST (who_has_promised_and_does_not_wait_leaves_it_to_the_loop)
   struct ask *a = asks (1);
 
   open_one (&f, "size=1M");
-  assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
-  /* When that took long the loop looks after what has been idle. */
-  while (driver_of (&f) != DRIVER_NOBODY) {
-    assert_true (nbdserver_say (&f.server, NULL, 0, "open read"));
-    make_it_idle (&f);
-    assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
-  }
+  close_reads (&f);
   origin_promise_begin ();
   ask_one (&f, a, ORIGIN_READ, 0, 512, ORIGIN_PRIO_DEMAND);
   assert_int_equal (driver_of (&f), DRIVER_NOBODY);
@@ -205,7 +210,7 @@ TEST (a_leader_whose_news_come_from_elsewhere_leaves_and_its_answer_is_read)
   struct reading r;
 
   open_one (&f, "size=1M");
-  assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
+  close_reads (&f);
   reading_start (&r, &f, 0, 0);
   WAIT_FOR (driver_of (&f) == DRIVER_WORKER);
   waiter_wake (&r.waiter);
@@ -223,7 +228,7 @@ TEST (a_leader_whose_time_is_over_leaves_and_its_answer_is_read)
   struct reading r;
 
   open_one (&f, "size=1M");
-  assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
+  close_reads (&f);
   reading_start (&r, &f, 0, 20 * NSEC_PER_MSEC);
   WAIT_FOR (atomic_load (&r.back));
   assert_int_equal (driver_of (&f), DRIVER_LOOP);
@@ -240,7 +245,7 @@ TEST (a_leader_that_leaves_hands_over_to_one_that_waits)
   unsigned i;
 
   open_one (&f, "size=1M");
-  assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
+  close_reads (&f);
   for (i = 0; i < 4; i++) {
     reading_start (&r[i], &f, i * 4096, 0);
     WAIT_FOR (i == 0 ? driver_of (&f) == DRIVER_WORKER : has_followers (&f, i));
@@ -271,7 +276,7 @@ TEST (the_loop_hands_over_to_those_who_wait_when_the_background_is_done)
   struct reading r;
 
   open_one (&f, "-t16 size=1M");
-  assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
+  close_reads (&f);
   assert_true (nbdserver_say (&f.server, NULL, 0, "close cache"));
   ask_one (&f, a, ORIGIN_CACHE, 0, 4096, ORIGIN_PRIO_READAHEAD);
   reading_start (&r, &f, 0, 0);
@@ -300,7 +305,7 @@ TEST (when_its_connection_dies_under_a_leader_the_next_one_answers)
   unsigned i;
 
   open_one (&f, "size=1M");
-  assert_true (nbdserver_say (&f.server, NULL, 0, "close read"));
+  close_reads (&f);
   for (i = 0; i < 3; i++) {
     reading_start (&r[i], &f, i * 4096, 0);
     WAIT_FOR (i == 0 ? driver_of (&f) == DRIVER_WORKER : has_followers (&f, i));
