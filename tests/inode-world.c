@@ -154,6 +154,14 @@ world_fail_alloc (unsigned n, uint64_t *rng)
 }
 
 void
+world_refuse (bool on)
+{
+  static uint64_t any;
+
+  world_fail_alloc (on ? 1 : 0, &any);
+}
+
+void
 world_fail_alloc_nth (long nth)
 {
   fail_nth = nth;

@@ -66,6 +66,9 @@ extern void world_release (struct world *);
  */
 extern void world_fail_alloc (unsigned n, uint64_t *rng);
 
+/* Each of them from now on, or none: no tree node, no fill, no question of an op. */
+extern void world_refuse (bool on);
+
 /* Or exactly number `nth` from now on (0: the next one); and how many there were since. */
 extern void world_fail_alloc_nth (long nth);
 extern unsigned long world_allocs (void);

@@ -45,16 +45,6 @@ __wrap_pthread_rwlock_unlock (pthread_rwlock_t *l)
   return err;
 }
 
-/* No tree node and no fill from now on, or again. */
-static uint64_t dice;
-
-static void
-refuse (bool on)
-{
-  dice = 1;
-  world_fail_alloc (on ? 1 : 0, &dice);
-}
-
 /* No node waits between two uses: each insertion asks for its own. */
 static struct world *
 tight_world (uint64_t size)
@@ -410,10 +400,10 @@ TEST (a_fault_whose_answer_finds_no_memory_waits_for_some)
   origin_mem_close_door (w->disk[0].origin, ORIGIN_READ);
   inode_op_map (&op, ino_of (w), pages (0, 1), pages (0, 1), INODE_MAP_READ);
   assert_false (turn (w, &op));
-  refuse (true);
+  world_refuse (true);
   origin_mem_open_door (w->disk[0].origin, ORIGIN_READ);
   assert_int_equal (run_for (w, &op, 5), -1);
-  refuse (false);
+  world_refuse (false);
   assert_int_equal (run_for (w, &op, 5), 0);
   inode_op_map_end (&op);
   free_world (w);
@@ -431,10 +421,10 @@ TEST (a_fault_waits_a_minute_for_memory_and_then_says_so)
     if (write)
       load (w, pages (0, 1));   /* what it lacks is a node to keep it dirty */
     inode_op_map (&op, ino_of (w), pages (0, 1), pages (0, 1), write ? INODE_MAP_WRITE : INODE_MAP_READ);
-    refuse (true);
+    world_refuse (true);
     assert_int_equal (run_for (w, &op, 58), -1);
     assert_int_equal (run_for (w, &op, 5), ENOMEM);
-    refuse (false);
+    world_refuse (false);
     inode_op_map (&op, ino_of (w), pages (0, 1), pages (0, 1), write ? INODE_MAP_WRITE : INODE_MAP_READ);
     assert_int_equal (run (w, &op), 0);
     inode_op_map_end (&op);
@@ -501,13 +491,13 @@ TEST (a_mapping_that_cannot_be_cut_for_want_of_memory_stays_whole)
   int err = 0;
 
   map (&s, pages (0, 200), false);
-  refuse (true);
+  world_refuse (true);
   for (i = 1; i < 199; i += 2) {
     err = inode_remove_mapping (s.ino, &s.base, addrs (pages (i, 1)), i * P, false);
     if (err)
       break;
   }
-  refuse (false);
+  world_refuse (false);
   assert_int_equal (err, ENOMEM);
   inode_unmap (s.ino, pages (i, 1), 0);
   assert_int_equal (s.calls, 1);
@@ -529,10 +519,10 @@ TEST (a_page_that_stays_kept_for_want_of_memory_gets_clean_later)
 
   map (&s, pages (0, 60), true);
   assert_int_equal (fault (&s, pages (0, 60), INODE_MAP_WRITE), 0);
-  refuse (true);
+  world_refuse (true);
   for (i = 1; i < 59 && !atomic_load (&s.ino->keep_late); i += 2)
     space_drop (&s, addrs (pages (i, 1)));
-  refuse (false);
+  world_refuse (false);
   assert_true (atomic_load (&s.ino->keep_late));
   i -= 2;
   assert_int_equal (inode_kept_frames (s.ino), 60 - (i + 1) / 2);
@@ -564,10 +554,10 @@ TEST (a_page_that_stays_kept_is_let_go_though_nobody_maps_any)
 
   map (&s, pages (0, 60), true);
   assert_int_equal (fault (&s, pages (0, 60), INODE_MAP_WRITE), 0);
-  refuse (true);
+  world_refuse (true);
   for (i = 1; i < 59 && !atomic_load (&s.ino->keep_late); i += 2)
     space_drop (&s, addrs (pages (i, 1)));
-  refuse (false);
+  world_refuse (false);
   unmap (&s, pages (0, 60), true);
   assert_int_equal (inode_kept_frames (s.ino), 0);
   assert_int_equal (flush (w), 0);
@@ -740,11 +730,11 @@ TEST (an_end_that_memory_holds_moves_when_there_is_some)
   for (i = 0; !err; i += 2) {
     assert_true (i < 200);
     load (w, pages (i, 1));
-    refuse (true);
+    world_refuse (true);
     err = inode_set_size (ino, i * P + 100);
     if (err)
       break;
-    refuse (false);
+    world_refuse (false);
     assert_int_equal (inode_set_size (ino, 256 * P), 0);
   }
   assert_int_equal (err, ENOMEM);
@@ -755,7 +745,7 @@ TEST (an_end_that_memory_holds_moves_when_there_is_some)
   assert_int_equal (inode_set_size (ino, 256 * P), ENOMEM);
   assert_int_equal (inode_end (ino), i * P + 100);
   assert_false (inode_settle_size (ino));
-  refuse (false);
+  world_refuse (false);
   world_turn (w, &w->disk[0], false);
   assert_true (inode_settle_size (ino));
   assert_int_equal (inode_end (ino), 256 * P);
@@ -816,7 +806,7 @@ static int
 calm (void **state)
 {
   (void) state;
-  refuse (false);
+  world_refuse (false);
   move = NULL;
   countdown = 0;
   return 0;

@@ -14,15 +14,7 @@
 
 #include "inode-bed.h"
 
-static uint64_t dice;
 static unsigned asked;
-
-static void
-refuse (bool on)
-{
-  dice = 1;
-  world_fail_alloc (on ? 1 : 0, &dice);
-}
 
 /* Pages go, it says, and nothing comes of it. */
 static bool
@@ -52,7 +44,7 @@ TEST (what_the_system_refuses_is_not_asked_for_for_ever)
   set_up (&b);
   assert_int_equal (memfile_alloc (b.w.mf, 256, frames), 256);
   b.w.env.reclaim = room_for_nothing;
-  refuse (true);
+  world_refuse (true);
   asked = 0;
   assert_null (meta_alloc_hard (&b.w.env, PAGE));
   assert_in_range (asked, 2, 64);
@@ -65,7 +57,7 @@ TEST (what_the_system_refuses_is_not_asked_for_for_ever)
   assert_null (meta_alloc_hard (&b.w.env, PAGE));
   assert_int_equal (nodes_fetch (&b.w.env, &b.ino->stripe[0].nodes, 3, &batch), ENOMEM);
   assert_int_equal (asked, 2);
-  refuse (false);
+  world_refuse (false);
   memfile_put_many (b.w.mf, frames, 256);
   tear_down (&b);
 }
@@ -246,7 +238,7 @@ static int
 calm (void **state)
 {
   (void) state;
-  refuse (false);
+  world_refuse (false);
   news = 0;
   return 0;
 }

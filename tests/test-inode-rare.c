@@ -74,16 +74,6 @@ __wrap_pthread_rwlock_unlock (pthread_rwlock_t *l)
   return err;
 }
 
-/* No tree node, no fill, no question from now on. */
-static uint64_t dice;
-
-static void
-refuse (bool on)
-{
-  dice = 1;
-  world_fail_alloc (on ? 1 : 0, &dice);
-}
-
 /*----------------------------------------------------------------------*/
 /* Beds. */
 
@@ -418,9 +408,9 @@ TEST (an_answer_without_memory_teaches_nothing_and_hurts_nobody)
   b.w.env.most_spare_nodes = 0;
   lie (&b, NULL);
   read_zeros (&b, 0, PAGE);
-  refuse (true);
+  world_refuse (true);
   say_all (asked[0], HOLE);
-  refuse (false);
+  world_refuse (false);
   inode_check (b.ino);
   read_zeros (&b, PAGE, PAGE);
   assert_int_equal (count (&b, ORIGIN_READ), 2);
@@ -428,9 +418,9 @@ TEST (an_answer_without_memory_teaches_nothing_and_hurts_nobody)
   /* And no memory for the question: it is not asked. */
   inode_forget_holes (b.ino);
   nasked = 0;
-  refuse (true);
+  world_refuse (true);
   inode_ask_holes (b.ino, 0);
-  refuse (false);
+  world_refuse (false);
   assert_int_equal (nasked, 0);
   tear_down (&b);
 }
@@ -617,9 +607,9 @@ TEST (extents_end_with_the_first_error_and_need_no_memory)
   assert_int_equal (inode_extents (b.ino, at (0, MIB), true, say, &s), ENOMEM);
   assert_int_equal (s.n, 1);
   s = (struct said) { 0 };
-  refuse (true);
+  world_refuse (true);
   err = inode_extents (b.ino, at (0, MIB), false, say, &s);
-  refuse (false);
+  world_refuse (false);
   assert_int_equal (err, 0);
   assert_int_equal (s.end, MIB);
   tear_down (&b);
@@ -636,12 +626,12 @@ TEST (what_cannot_be_cut_out_of_its_run_stays_and_is_told)
   set_up_with (&b, world_info (SIZE), tight);
   assert_ok (rd (&b, buf, 0, 200 * PAGE));
   /* A node has room for some runs. */
-  refuse (true);
+  world_refuse (true);
   for (i = 1; i < 199 && inode_invalidate (b.ino, at (i * PAGE, PAGE)) == 0; i += 2)
     ;
   assert_in_range (i, 3, 197);
   assert_int_equal (inode_invalidate (b.ino, at (i * PAGE, PAGE)), ENOMEM);
-  refuse (false);
+  world_refuse (false);
   inode_check (b.ino);
   origin_mem_log_clear (b.o);
   assert_ok (rd (&b, bufs[0], i * PAGE, PAGE));
@@ -1432,9 +1422,9 @@ TEST (what_finds_no_node_to_travel_is_sent_later)
     }
     for (i = 0; i < N; i++) {
       forget_tasks (&b);
-      refuse (true);
+      world_refuse (true);
       t = sync_range (&b, at (i * step + run / 3, run / 3), INODE_ACCEPTED);
-      refuse (false);
+      world_refuse (false);
       if (!t->done)
         break;
       assert_ok (t);
@@ -1465,9 +1455,9 @@ TEST (a_read_modify_write_that_finds_no_node_or_whose_read_fails_is_begun_anew)
     close_door (&b, ORIGIN_READ);
     f = flush (&b);
     assert_true (origin_mem_held (b.o, ORIGIN_READ) > 0);
-    refuse (how == 0);
+    world_refuse (how == 0);
     answer (&b, 0, how == 0 ? 0 : EIO);
-    refuse (false);
+    world_refuse (false);
     inode_check (b.ino);
     open_door (&b, ORIGIN_READ);
     wait_for (&b, f);
@@ -1576,11 +1566,11 @@ TEST (a_failed_write_through_without_memory_ends)
   close_door (&b, ORIGIN_WRITE);
   t = wr (&b, ones, 0, 4 * PAGE, 0);
   assert_false (t->done);
-  refuse (true);
+  world_refuse (true);
   alarm (20);
   answer (&b, 0, EIO);
   alarm (0);
-  refuse (false);
+  world_refuse (false);
   assert_err (t, EIO);
   inode_check (b.ino);
   open_door (&b, ORIGIN_WRITE);
@@ -1604,9 +1594,9 @@ TEST (where_nothing_gets_clean_what_needs_a_frame_fails)
   assert_err (wr (&b, ones, MIB, PAGE, 0), EIO);
   assert_err (rd (&b, buf, MIB, PAGE), EIO);
   assert_err (zero (&b, MIB + 100, 50, INODE_MAY_TRIM), EIO);
-  refuse (true);
+  world_refuse (true);
   assert_err (zero (&b, MIB, 16 * PAGE, INODE_MAY_TRIM), ENOMEM);
-  refuse (false);
+  world_refuse (false);
   /* What needs none goes on. */
   assert_ok (wr (&b, twos, 0, PAGE, 0));
   assert_ok (rd (&b, buf, 0, PAGE));
@@ -1786,7 +1776,7 @@ calm (void **state)
 {
   (void) state;
   no_calloc = no_mmap = false;
-  refuse (false);
+  world_refuse (false);
   world_fail_alloc_nth (-1);
   race = NULL;
   when_chosen = NULL;
