@@ -57,6 +57,20 @@ check_PROGRAMS += %D%/test-inode-rare
 	-Wl,--wrap=pthread_rwlock_unlock \
 	$(NULL)
 
+# What it knows of holes, and says.
+TESTS += %D%/test-inode-holes
+check_PROGRAMS += %D%/test-inode-holes
+%C%_test_inode_holes_SOURCES = \
+	%D%/inode-bed.h \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode-holes.c \
+	$(NULL)
+%C%_test_inode_holes_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
 # How long it looks for memory and frames.
 TESTS += %D%/test-inode-memory
 check_PROGRAMS += %D%/test-inode-memory

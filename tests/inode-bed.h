@@ -64,6 +64,14 @@ pump (struct bed *b)
   } while (again);
 }
 
+/* All that were begun are done; room for more. */
+static inline void
+forget_tasks (struct bed *b)
+{
+  memset (b->task, 0, sizeof b->task);
+  b->ntasks = 0;
+}
+
 static inline struct task *
 begin (struct bed *b, struct task *t)
 {
@@ -198,6 +206,32 @@ set_up_with (struct bed *b, struct origin_info info, struct world_options o)
   set_up_blank (b, info, o);
   for (i = 0; i < info.size; i++)
     origin_mem_volatile (b->o)[i] = origin_mem_durable (b->o)[i] = orig (i);
+}
+
+/* So little memory that no stripe keeps tree nodes for later: each insertion asks for its own. */
+static inline struct world_options
+tight_options (void)
+{
+  return (struct world_options) { .nframes = 256, .spare = 1 << 20 };
+}
+
+/* An origin without a byte of data. */
+static inline void
+set_up_hole (struct bed *b, uint64_t size, struct world_options o)
+{
+  if (o.nframes == 0)
+    o.nframes = 1024;
+  set_up_blank (b, world_info (size), o);
+}
+
+static inline struct origin_info
+with_blocks (uint64_t size, uint32_t min, uint32_t max)
+{
+  struct origin_info info = world_info (size);
+
+  info.block_min = min;
+  info.block_max = max;
+  return info;
 }
 
 static inline void
