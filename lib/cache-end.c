@@ -46,7 +46,9 @@ drain_export (struct pagecache *pc, struct export *ex, uint64_t *lost)
   if (dirty.dirty + dirty.writing + dirty.unstable == 0)
     return 0;
   inode_op_sync (&op, ex->ino, RANGE_ALL, INODE_FUA);
-  /* It ends: an origin that is away fails its requests after `reconnect`, a silent one after `timeout`. */
+  /* It ends: an origin that is away fails its requests after `reconnect`; one that can be connected to and does not answer,
+   * at the first that is lost so long after another was (origin.h, give_up_ns).
+   */
   err = inode_op_wait (&op, NULL, NULL);
   if (err == 0)
     return 0;

@@ -285,7 +285,7 @@ op_may_wait (struct inode_op *op, int err)
 
   if (err != EAGAIN && err != ENOMEM)
     return false;
-  if (atomic_load (&op->ino->wb_err)) {
+  if (atomic_load (&op->ino->wb_err) || atomic_load (&op->ino->flush_err)) {
     struct inode_env *env = op->ino->env;
 
     return err == EAGAIN && (atomic_load (&env->nfills) > 0 || atomic_load (&env->mem_events) != op->mem_seen);

@@ -93,6 +93,12 @@ struct wb {
   struct list_node node;        /* ino->wbs or env->wb_free */
 };
 
+/* Requests of one kind that are lost with their connections, none being answered: since when; told: people were. */
+struct losses {
+  uint64_t since_ns;            /* 0: none was lost since the last answer */
+  bool told;
+};
+
 /* What is known and asked of the origin's holes (inode-holes.c). */
 #define HOLES_ASKS 4
 #define HOLES_ANSWERED 8
@@ -173,6 +179,8 @@ struct inode {
   uint32_t wrote_s;             /* the second in which we were counted in env->writers */
   unsigned failures;            /* in a row */
   _Atomic int wb_err;           /* last answer to a write request, if it was an error */
+  _Atomic int flush_err;        /* the same of the origin's flush */
+  struct losses writes_lost, flushes_lost;
   bool wb_failed_zero;          /* that was for zeros; the last of those that failed ended there */
   uint64_t wb_zero_pos;
   atomic_bool noticed;          /* since the last turn of write-behind it was told of dirt */
@@ -401,6 +409,12 @@ extern void sync_end (struct inode_op *);
 extern void tokens_wake_locked (struct inode *);
 extern void tokens_fail_locked (struct inode *, struct wb *, int err);
 extern void flush_carriers (struct inode *);
+
+/* What err, the origin's answer to a request of that kind, means: ENOTCONN, once that has gone on for too long, EIO; then
+ * *tell says whether people should hear of it, from losses_tell, with no lock held.
+ */
+extern int losses_judge_locked (struct inode *, struct losses *, int err, bool *tell);
+extern void losses_tell (struct inode *, const char *what);
 
 /* inode-wb.c: start write requests for what is DIRTY in limit, generations up to seq.  *taken: bytes of
  * limit that are under way now because of this call.

@@ -14,12 +14,13 @@
  *
  * When a write request fails, tokens that asked for it end with its errno; what failed stays DIRTY
  * and the next flush tries again (D7).  When a connection is lost, all tokens begin anew, for all there is
- * (inode-ledger.c).
+ * (inode-ledger.c).  When connections are lost again and again, that is a failure after a while (losses_judge_locked).
  */
 #include <config.h>
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 
 #include "inode-priv.h"
 
@@ -254,7 +255,64 @@ tokens_fail_locked (struct inode *ino, struct wb *wb, int err)
 }
 
 /*----------------------------------------------------------------------*/
+/* What never is answered. */
+
+/* A disk may hang behind an origin that goes on to take connections and to answer reads.  What it does not answer is
+ * lost with its connection, sent again, lost again: without an end, for the origin is not away (D15).
+ */
+int
+losses_judge_locked (struct inode *ino, struct losses *l, int err, bool *tell)
+{
+  uint64_t give_up_ns = ino->origin->give_up_ns, now;
+
+  *tell = false;
+  if (err == ETIMEDOUT || err == ECANCELED)
+    return err;                 /* no answer either, and not sent */
+  if (err != ENOTCONN) {
+    *l = (struct losses) { .since_ns = 0 };
+    return err;
+  }
+  now = clock_now (ino->env->clock);
+  if (l->since_ns == 0)
+    l->since_ns = now;          /* no clock says 0 */
+  if (give_up_ns == 0 || now - l->since_ns < give_up_ns)
+    return ENOTCONN;
+  *tell = !l->told;
+  l->told = true;
+  return EIO;
+}
+
+void
+losses_tell (struct inode *ino, const char *what)
+{
+  char line[320];
+
+  if (!ino->env->news.notice)
+    return;
+  snprintf (line, sizeof line, "%s: %s was answered for %.3g s, though the origin can be connected to: "
+            "flushes fail until one is", ino->origin->name, what, (double) ino->origin->give_up_ns / NSEC_PER_SEC);
+  ino->env->news.notice (ino->env->hook_arg, ino, 3, line);
+}
+
+/*----------------------------------------------------------------------*/
 /* The origin's flush. */
+
+static void
+flush_failed_locked (struct inode *ino, int err)
+{
+  struct list_node *n;
+
+  STAT_ADD (ino, writeback_errors, 1);
+  atomic_store (&ino->flush_err, err);
+  list_for_each (n, &ino->tokens) {
+    struct inode_op *op = container_of (n, struct inode_op, node);
+
+    if (!op->accepted_only)
+      op->sync_err = err == ETIMEDOUT || err == ECANCELED ? EIO : err;
+  }
+  ino->retry_at_ns = clock_now (ino->env->clock) + 100 * NSEC_PER_MSEC;
+  dirty_waiters_wake_locked (ino);
+}
 
 static void
 flush_done (struct origin_req *req, int err)
@@ -263,32 +321,28 @@ flush_done (struct origin_req *req, int err)
   struct carrier *c = container_of (req, struct carrier, req);
   uint32_t id = req->carrier;
   uint64_t asked = c->asked;
-  struct list_node *n;
+  bool lost = err == ENOTCONN, tell;
 
   if (err == 0)
     ledger_flushed (ino, id, asked);
-  else if (err != ENOTCONN)
+  else if (!lost)
     ledger_flush_failed (ino, id, asked);
 
   lock_take (&ino->sync);
+  err = losses_judge_locked (ino, &ino->flushes_lost, err, &tell);
   c->flushing = false;
   ino->nflushing--;
-  if (c->id == id) {
-    if (err != ENOTCONN && c->flushed < asked)
-      c->flushed = asked;       /* after an error: nothing of it is owed to a flush alone any more */
-    if (err && err != ENOTCONN) {
-      STAT_ADD (ino, writeback_errors, 1);
-      list_for_each (n, &ino->tokens) {
-        struct inode_op *op = container_of (n, struct inode_op, node);
-
-        if (!op->accepted_only)
-          op->sync_err = err == ETIMEDOUT || err == ECANCELED ? EIO : err;
-      }
-      ino->retry_at_ns = clock_now (ino->env->clock) + 100 * NSEC_PER_MSEC;
-    }
-  }
+  if (err == 0)
+    atomic_store (&ino->flush_err, 0);
+  if (c->id == id && !lost && c->flushed < asked)
+    c->flushed = asked;         /* after an error: nothing of it is owed to a flush alone any more */
+  /* What a lost one should have made durable is DIRTY since the loss was told. */
+  if (err && err != ENOTCONN && (lost || c->id == id))
+    flush_failed_locked (ino, err);
   tokens_wake_locked (ino);
   lock_drop (&ino->sync);
+  if (tell)
+    losses_tell (ino, "no flush");
   ino->env->dirtied (ino->env->hook_arg, ino);
 }
 

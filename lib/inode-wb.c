@@ -568,15 +568,14 @@ wb_done (struct origin_req *req, int err)
   struct stripe *st = inode_stripe (ino, wb->range.start);
   uint64_t now = clock_now (env->clock);
   uint32_t carrier;
-  bool durable;
+  bool durable, tell;
 
-  err = forgive (ino, wb, err);
+  lock_take (&ino->sync);
+  err = forgive (ino, wb, losses_judge_locked (ino, &ino->writes_lost, err, &tell));
   assert (err || req->carrier != 0);
   carrier = err ? 0 : req->carrier;
   /* D4: an origin without flush has accepted it, and that is all one can have. */
   durable = !err && ((req->flags & ORIGIN_FUA) || !ino->can_flush);
-
-  lock_take (&ino->sync);
   if (!err) {
     ino->failures = 0;
     ino->retry_at_ns = 0;
@@ -597,6 +596,8 @@ wb_done (struct origin_req *req, int err)
     zero_wb_answered (ino, wb, carrier, durable);
     rwlock_drop (&ino->zlock);
   }
+  if (tell)
+    losses_tell (ino, "no write");
   wb_end (wb, err);
 }
 

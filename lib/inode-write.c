@@ -48,6 +48,15 @@ in_page (struct turn *t, uint64_t pgoff)
 
 /*----------------------------------------------------------------------*/
 
+/* D15: err was the last answer to what cleans, and nothing gets cleaned for now.  Not so when the origin that was away is
+ * back: then the next attempt is near.
+ */
+static bool
+is_hopeless (struct inode *ino, int err)
+{
+  return err && (err != ETIMEDOUT || !origin_is_up (ino->origin));
+}
+
 static bool
 write_admit (struct inode_op *op)
 {
@@ -61,16 +70,14 @@ write_admit (struct inode_op *op)
   lock_take (&ino->sync);
   load = inode_load_locked (ino, true);
   blocked = throttle_must_block (&ino->throttle, &load, len);
-  /* The next attempt to clean is near when the origin that was away is back. */
-  hopeless = ino->wb_err && (ino->wb_err != ETIMEDOUT || !origin_is_up (ino->origin));
+  hopeless = is_hopeless (ino, ino->wb_err) || is_hopeless (ino, ino->flush_err);
   if (op->on == &ino->dirty_waiters && (!blocked || hopeless)) {
     list_remove (&op->node);
     op->on = NULL;
     atomic_fetch_sub (&env->nblocked, 1);
   }
   if (blocked && hopeless) {
-    /* D15: nothing gets cleaned any more; what was accepted is kept. */
-    err = EIO;
+    err = EIO;                  /* what was accepted is kept */
   }
   else if (blocked) {
     if (!op->on) {

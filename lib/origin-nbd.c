@@ -235,6 +235,7 @@ make_origin (const struct nbdlink_params *params, const char *name, struct evloo
   p->single = !link->info.can_multi_conn || params->connections == 1;
   p->max_conns = p->single ? 1 : params->connections;
   p->base.most_conns = p->max_conns;
+  p->base.give_up_ns = params->reconnect_ns > 0 ? params->reconnect_ns : 1;
   p->work.fn = on_work;
   seed = clock_now (p->clock) ^ (uintptr_t) p;
   memcpy (p->rnd, &seed, sizeof p->rnd);

@@ -20,7 +20,9 @@
  *            ENOTCONN   write-like requests only: the connection that carried it was
  *                       lost and its outcome is unknown (N-93).  The old socket
  *                       is known dead (or the quarantine of D16 is over) before
- *                       this is said, so newer bytes may follow at once.
+ *                       this is said, so newer bytes may follow at once.  Who repeats
+ *                       it gives up after give_up_ns: an origin may take connections
+ *                       and answer reads while its disk takes nothing.
  *            ETIMEDOUT  not carried out: the origin has been away longer than the
  *                       gate waits (`reconnect`), or it never came
  *            ENOTSUP    the origin has no such command, or a fast zero was refused
@@ -198,6 +200,7 @@ struct origin {
   _Atomic bool has_events;      /* they are set; what happens before that is told to nobody */
   struct origin_counters counters;
   unsigned most_conns;          /* connections at a time that carry requests; 0: up to 64 */
+  uint64_t give_up_ns;          /* ENOTCONN again and again for so long: whoever repeats it fails; 0: never */
   const char *description;      /* the origin's words about the export, or NULL; for people */
   char name[128];               /* printable: "nbd://host/export"; for messages only */
 };

@@ -24,6 +24,7 @@ CLIENTS_TESTS = \
 	%D%/kernel-client.sh \
 	%D%/plugin-churn.sh \
 	%D%/plugin-crash.sh \
+	%D%/plugin-hung-origin.sh \
 	%D%/plugin-many-clients.sh \
 	%D%/plugin-many-exports.sh \
 	%D%/plugin-origins-foreign.sh \

@@ -57,6 +57,20 @@ check_PROGRAMS += %D%/test-inode-rare
 	-Wl,--wrap=pthread_rwlock_unlock \
 	$(NULL)
 
+# How long an origin may be silent, how much may be dirty, and how long a failure counts.
+TESTS += %D%/test-inode-bounds
+check_PROGRAMS += %D%/test-inode-bounds
+%C%_test_inode_bounds_SOURCES = \
+	%D%/inode-bed.h \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode-bounds.c \
+	$(NULL)
+%C%_test_inode_bounds_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
 # What it knows of holes, and says.
 TESTS += %D%/test-inode-holes
 check_PROGRAMS += %D%/test-inode-holes

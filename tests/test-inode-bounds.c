@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Tests of what bounds one inode: how long an origin may leave writes and flushes unanswered, how much
+ * may be dirty and who is let in first, and how long a failure counts.
+ */
+#include "inode-bed.h"
+
+#include <stdlib.h>
+
+static uint8_t ones[8 * MIB], twos[8 * MIB];
+
+/* Time passes and everybody looks again. */
+static void
+pass (struct bed *b, uint64_t ns)
+{
+  unsigned k;
+
+  clock_fake_advance (&b->w.clock, ns);
+  world_turn (&b->w, NULL, false);
+  for (k = 0; k < b->ntasks; k++)
+    b->task[k].woken = b->task[k].begun && !b->task[k].done;
+  pump (b);
+}
+
+/*----------------------------------------------------------------------*/
+/* D15: an origin that can be connected to, and does not answer. */
+
+#define GIVE_UP (60 * NSEC_PER_SEC)
+
+static unsigned notices;
+
+static void
+count_notice (void *arg, struct inode *ino, int level, const char *line)
+{
+  (void) arg;
+  (void) ino;
+  assert_int_equal (level, 3);
+  assert_non_null (strstr (line, "was answered for 60 s"));
+  notices++;
+}
+
+static void
+set_up_hung (struct bed *b, enum origin_cmd cmd, struct world_options o)
+{
+  set_up_with (b, world_info (SIZE), o);
+  b->o->give_up_ns = GIVE_UP;
+  b->w.env.news.notice = count_notice;
+  notices = 0;
+  close_door (b, cmd);
+}
+
+/* The connection is given up, and made again at once. */
+static void
+lose (struct bed *b)
+{
+  origin_mem_lose (b->o, false, true);
+  pump (b);
+  pass (b, NSEC_PER_MSEC);
+}
+
+static void
+fails_in_time (enum origin_cmd cmd)
+{
+  struct bed b;
+  struct task *f;
+  unsigned i;
+
+  set_up_hung (&b, cmd, (struct world_options) { 0 });
+  assert_ok (wr (&b, ones, 0, 2 * PAGE, 0));
+  f = flush (&b);
+  pass (&b, 2 * GIVE_UP);       /* one that is slow is another matter */
+  lose (&b);
+  assert_false (f->done);
+  pass (&b, GIVE_UP - 2 * NSEC_PER_MSEC);
+  lose (&b);
+  assert_false (f->done);
+  assert_int_equal (notices, 0);
+  pass (&b, NSEC_PER_MSEC);
+  lose (&b);
+  assert_err (f, EIO);
+  assert_int_equal (notices, 1);
+
+  /* What could not be written is kept, and each flush tries again. */
+  for (i = 0; i < 2; i++) {
+    f = flush (&b);
+    assert_false (f->done);
+    assert_true (origin_mem_held (b.o, cmd) > 0);
+    lose (&b);
+    assert_err (f, EIO);
+  }
+  assert_int_equal (notices, 1);
+  inode_check (b.ino);
+  f = flush (&b);
+  open_door (&b, cmd);
+  pass (&b, NSEC_PER_SEC);
+  assert_ok (f);
+  assert_is (origin_mem_durable (b.o), 1, 2 * PAGE);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, 0);
+
+  /* That was an answer: patience begins anew. */
+  close_door (&b, cmd);
+  assert_ok (wr (&b, twos, PAGE, PAGE, 0));
+  f = flush (&b);
+  pass (&b, 2 * GIVE_UP);
+  lose (&b);
+  assert_false (f->done);
+  open_door (&b, cmd);
+  pass (&b, NSEC_PER_SEC);
+  assert_ok (f);
+  assert_is (origin_mem_durable (b.o) + PAGE, 2, PAGE);
+  tear_down (&b);
+}
+
+TEST (a_flush_whose_writes_are_lost_again_and_again_fails_in_time)
+{
+  fails_in_time (ORIGIN_WRITE);
+}
+
+TEST (a_flush_that_is_lost_again_and_again_fails_in_time)
+{
+  fails_in_time (ORIGIN_FLUSH);
+}
+
+TEST (zeros_that_are_lost_again_and_again_fail_a_flush_too)
+{
+  struct bed b;
+  struct task *f;
+
+  set_up_hung (&b, ORIGIN_ZERO, (struct world_options) { 0 });
+  assert_ok (zero (&b, 0, MIB, INODE_MAY_TRIM));
+  f = flush (&b);
+  lose (&b);
+  pass (&b, GIVE_UP);
+  assert_false (f->done);
+  lose (&b);
+  assert_err (f, EIO);
+  open_door (&b, ORIGIN_ZERO);
+  assert_ok (flush (&b));
+  assert_is (origin_mem_durable (b.o), 0, MIB);
+  tear_down (&b);
+}
+
+/* Connections may break as often as they like while some of it comes through. */
+TEST (an_answer_however_bad_between_two_losses_begins_patience_anew)
+{
+  static const int errs[] = { 0, ENOSPC };
+  unsigned i;
+
+  for (i = 0; i < 2; i++) {
+    struct bed b;
+    struct task *f;
+
+    set_up_hung (&b, ORIGIN_WRITE, (struct world_options) { 0 });
+    assert_ok (wr (&b, ones, 0, PAGE, 0));
+    assert_ok (wr (&b, ones, MIB, PAGE, 0));
+    f = flush (&b);
+    lose (&b);
+    pass (&b, GIVE_UP - 2 * NSEC_PER_MSEC);
+    answer (&b, 0, errs[i]);
+    if (errs[i]) {
+      assert_err (f, errs[i]);
+      lose (&b);
+      f = flush (&b);
+    }
+    pass (&b, 10 * NSEC_PER_MSEC);
+    lose (&b);
+    assert_false (f->done);
+    open_door (&b, ORIGIN_WRITE);
+    pass (&b, NSEC_PER_SEC);
+    assert_ok (f);
+    assert_int_equal (notices, 0);
+    tear_down (&b);
+  }
+}
+
+/* D15: accepted while there is room for dirt, then EIO; not kept waiting for what does not come. */
+static void
+is_told_at_the_bound (enum origin_cmd cmd, bool waits)
+{
+  struct world_options o = { .nframes = 256, .dirty_max = 16 * PAGE, .dirty_background = 8 * PAGE };
+  struct bed b;
+  struct task *f, *w = NULL;
+
+  set_up_hung (&b, cmd, o);
+  assert_ok (wr (&b, ones, 0, 16 * PAGE, 0));
+  f = flush (&b);
+  lose (&b);
+  if (waits) {
+    w = wr (&b, ones, MIB, PAGE, 0);
+    assert_false (w->done);
+  }
+  pass (&b, GIVE_UP);
+  lose (&b);
+  assert_err (f, EIO);
+  if (!waits)
+    w = wr (&b, ones, MIB, PAGE, 0);
+  assert_err (w, EIO);
+  origin_mem_open_all (b.o);
+  pump (&b);
+  f = flush (&b);
+  pass (&b, NSEC_PER_SEC);
+  assert_ok (f);
+  assert_ok (wr (&b, ones, MIB, PAGE, 0));
+  tear_down (&b);
+}
+
+TEST (a_writer_at_the_bound_of_dirt_is_told_when_nothing_is_answered)
+{
+  is_told_at_the_bound (ORIGIN_WRITE, false);
+  is_told_at_the_bound (ORIGIN_WRITE, true);
+  is_told_at_the_bound (ORIGIN_FLUSH, false);
+  is_told_at_the_bound (ORIGIN_FLUSH, true);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (a_flush_whose_writes_are_lost_again_and_again_fails_in_time),
+    cmocka_unit_test (a_flush_that_is_lost_again_and_again_fails_in_time),
+    cmocka_unit_test (zeros_that_are_lost_again_and_again_fail_a_flush_too),
+    cmocka_unit_test (an_answer_however_bad_between_two_losses_begins_patience_anew),
+    cmocka_unit_test (a_writer_at_the_bound_of_dirt_is_told_when_nothing_is_answered),
+  };
+
+  memset (ones, 1, sizeof ones);
+  memset (twos, 2, sizeof twos);
+  cmocka_set_test_filter (getenv ("PC_TEST"));
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
