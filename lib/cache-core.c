@@ -312,6 +312,7 @@ cache_create (const struct pagecache_options *opt, const struct cache_factory *f
   pthread_cond_init (&pc->changed, &attr);
   pthread_condattr_destroy (&attr);
   list_init (&pc->exports);
+  list_init (&pc->directs);
   if (opt->stats_file && !(pc->opt.stats_file = strdup (opt->stats_file))) {
     err = ENOMEM;
     goto free_pc;
@@ -804,15 +805,22 @@ open_direct (struct pagecache *pc, const char *asked, struct pagecache_file *f)
 {
   const struct origin_events events = { .notice = direct_notice, .arg = pc };
   char *canonical = NULL, *why = NULL;
-  int err = open_origin (pc, asked, &f->origin, &canonical, &why);
+  struct origin *origin;
+  int err = open_origin (pc, asked, &origin, &canonical, &why);
 
-  free (canonical);
   if (err) {
     report_why (pc, asked ? asked : "origin", why);
+    free (canonical);
     return err;
   }
-  origin_set_events (f->origin, &events);
-  fill_info (pc, f->origin, false, &f->info);
+  origin_set_events (origin, &events);
+  fill_info (pc, origin, false, &f->info);
+  err = direct_create (pc, origin, canonical ? canonical : asked ? asked : "", &f->direct);
+  free (canonical);
+  if (err) {
+    origin_close (origin);
+    return err;
+  }
   lock_take (&pc->table);
   pc->nfiles++;
   lock_drop (&pc->table);
@@ -828,7 +836,6 @@ pagecache_open (struct pagecache *pc, const char *name, bool read_only, struct p
   if (!f)
     return ENOMEM;
   f->pc = pc;
-  f->read_only = read_only;
   if (pc->opt.mode == PAGECACHE_NONE)
     err = open_direct (pc, name, f);
   else {
@@ -853,8 +860,8 @@ pagecache_close (struct pagecache_file *f)
 {
   struct pagecache *pc = f->pc;
 
-  if (f->origin)
-    origin_close (f->origin);
+  if (f->direct)
+    direct_close (f->direct);
   lock_take (&pc->table);
   pc->nfiles--;
   if (f->ex && --f->ex->files == 0) {

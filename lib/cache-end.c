@@ -70,9 +70,9 @@ pagecache_drain (struct pagecache *pc, uint64_t *lost_bytes)
 
   if (lost_bytes)
     *lost_bytes = 0;
+  atomic_store (&pc->draining, true);
   if (pc->opt.mode == PAGECACHE_NONE || !pc->started)
     return 0;
-  atomic_store (&pc->draining, true);
   /* From now on a write is at the origin before its reply. */
   atomic_store (&pc->env.mode, INODE_WRITETHROUGH);
   lock_take (&pc->table);

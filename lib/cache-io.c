@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * cache-io - a client's requests: to the inode, or in mode none to the origin.
+ * cache-io - a client's requests: checked, and to the inode, or in mode none to the origin (cache-direct.c).
  *
- * The one place where the core's errno values become those that pagecache.h promises.
+ * The one place where a request is judged by what its file offers, and where the core's errno values become those that
+ * pagecache.h promises.
  */
 #include <config.h>
 
@@ -28,47 +29,30 @@ public_errno (int err)
   }
 }
 
-static void
-note_write (struct pagecache_file *f, uint32_t carrier)
-{
-  uint64_t was = atomic_load (&f->carrier);
-
-  while (!atomic_compare_exchange_weak (&f->carrier, &was, (uint64_t) carrier << 32 | (uint32_t) (was + 1)))
-    ;
-}
-
-/* Mode none: the origin does it all (D17). */
+/* The border: no module behind it has to doubt a range or a flag, and asserts there are about our own mistakes.  nbdkit looks
+ * at ranges and at most flags, but not whether requests are whole blocks (N-74).
+ */
 static int
-direct (struct pagecache_file *f, enum origin_cmd cmd, void *buf, uint64_t len, uint64_t off, unsigned flags)
+check (const struct pagecache_file *f, enum origin_cmd cmd, uint64_t len, uint64_t off, unsigned flags, unsigned known)
 {
-  struct origin_req req = { .cmd = cmd, .prio = ORIGIN_PRIO_DEMAND, .off = off, .len = len, .buf = buf };
-  uint64_t max = cmd == ORIGIN_READ || cmd == ORIGIN_WRITE ? f->origin->info.block_max : UINT32_MAX;
-  int err = 0;
+  const struct pagecache_info *i = &f->info;
+  bool writes = cmd == ORIGIN_WRITE || cmd == ORIGIN_TRIM || cmd == ORIGIN_ZERO;
 
-  if (flags & PAGECACHE_FUA)
-    req.flags |= ORIGIN_FUA;
-  if (cmd == ORIGIN_ZERO && !(flags & PAGECACHE_MAY_TRIM))
-    req.flags |= ORIGIN_NO_HOLE;
-  if (flags & PAGECACHE_FAST_ZERO)
-    req.flags |= ORIGIN_FAST;
-  while (!err && len > 0) {
-    req.len = len < max ? len : max;
-    list_node_init (&req.node);
-    err = origin_do (f->origin, &req);
-    if (!err && cmd != ORIGIN_READ && cmd != ORIGIN_CACHE)
-      note_write (f, req.carrier);
-    req.off += req.len;
-    len -= req.len;
-    if (req.buf)
-      req.buf = (uint8_t *) req.buf + req.len;
-  }
-  return public_errno (err);
-}
-
-static bool
-write_forbidden (struct pagecache_file *f)
-{
-  return f->info.read_only;     /* DUR-8: nothing write-like ever leaves */
+  if (writes && i->read_only)
+    return EPERM;               /* DUR-8: nothing write-like ever leaves */
+  if (flags & ~known)
+    return EINVAL;
+  if (off > i->size || len > i->size - off)
+    return cmd == ORIGIN_WRITE || cmd == ORIGIN_ZERO ? ENOSPC : EINVAL;
+  if ((off | len) & (i->block_min - 1))
+    return EINVAL;
+  if ((flags & PAGECACHE_FUA) && !i->can_fua)
+    return EINVAL;
+  if ((cmd == ORIGIN_TRIM && !i->can_trim) || (cmd == ORIGIN_ZERO && !i->can_zero)
+      || (cmd == ORIGIN_STATUS && !i->can_extents) || (cmd == ORIGIN_CACHE && !i->can_cache)
+      || ((flags & PAGECACHE_FAST_ZERO) && !i->can_fast_zero))
+    return ENOTSUP;
+  return 0;
 }
 
 static struct range
@@ -81,12 +65,12 @@ int
 pagecache_read (struct pagecache_file *f, void *buf, uint64_t len, uint64_t off)
 {
   struct inode_op op;
-  int err;
+  int err = check (f, ORIGIN_READ, len, off, 0, 0);
 
-  if (off + len < off)
-    return EINVAL;
+  if (err || len == 0)
+    return err;
   if (!f->ex)
-    return direct (f, ORIGIN_READ, buf, len, off, 0);
+    return public_errno (direct_do (f->direct, ORIGIN_READ, buf, len, off, 0));
   err = cache_admit (f->ex, off, len);
   if (err)
     return err;
@@ -105,14 +89,12 @@ int
 pagecache_write (struct pagecache_file *f, const void *buf, uint64_t len, uint64_t off, unsigned flags)
 {
   struct inode_op op;
-  int err;
+  int err = check (f, ORIGIN_WRITE, len, off, flags, PAGECACHE_FUA);
 
-  if (write_forbidden (f))
-    return EPERM;
-  if (off + len < off)
-    return ENOSPC;
+  if (err || len == 0)
+    return err;
   if (!f->ex)
-    return direct (f, ORIGIN_WRITE, (void *) (uintptr_t) buf, len, off, flags);
+    return public_errno (direct_do (f->direct, ORIGIN_WRITE, (void *) (uintptr_t) buf, len, off, flags));
   err = cache_admit (f->ex, off, len);
   if (err)
     return err;
@@ -120,9 +102,6 @@ pagecache_write (struct pagecache_file *f, const void *buf, uint64_t len, uint64
   return public_errno (inode_op_wait (&op, f->gone, f->gone_arg));
 }
 
-/* Mode none: a flush goes to the connection that took the last write.  If that is lost, acknowledged writes may be,
- * and the client hears of it once (DUR-7, D17); what was flushed before is not lost.
- */
 int
 pagecache_flush (struct pagecache_file *f)
 {
@@ -131,17 +110,10 @@ pagecache_flush (struct pagecache_file *f)
 
   if (f->info.read_only)
     return 0;
-  if (!f->ex) {
-    uint64_t carrier = atomic_load (&f->carrier);
-    struct origin_req req = { .cmd = ORIGIN_FLUSH, .prio = ORIGIN_PRIO_DEMAND, .carrier = (uint32_t) (carrier >> 32) };
-
-    list_node_init (&req.node);
-    err = origin_do (f->origin, &req);
-    /* Not if a write was answered since. */
-    if (err == 0 || err == ENOTCONN)
-      atomic_compare_exchange_strong (&f->carrier, &carrier, (uint32_t) carrier);
-    return public_errno (err);
-  }
+  if (!f->info.can_flush)
+    return ENOTSUP;
+  if (!f->ex)
+    return public_errno (direct_flush (f->direct));
   err = cache_admit (f->ex, 0, 0);
   if (err)
     return err;
@@ -153,14 +125,12 @@ int
 pagecache_trim (struct pagecache_file *f, uint64_t len, uint64_t off, unsigned flags)
 {
   struct inode_op op;
-  int err;
+  int err = check (f, ORIGIN_TRIM, len, off, flags, PAGECACHE_FUA);
 
-  if (write_forbidden (f))
-    return EPERM;
-  if (off + len < off)
-    return EINVAL;
+  if (err || len == 0)
+    return err;
   if (!f->ex)
-    return direct (f, ORIGIN_TRIM, NULL, len, off, flags);
+    return public_errno (direct_do (f->direct, ORIGIN_TRIM, NULL, len, off, flags));
   err = cache_admit (f->ex, off, len);
   if (err)
     return err;
@@ -172,19 +142,17 @@ int
 pagecache_zero (struct pagecache_file *f, uint64_t len, uint64_t off, unsigned flags)
 {
   struct inode_op op;
-  int err;
+  int err = check (f, ORIGIN_ZERO, len, off, flags, PAGECACHE_FUA | PAGECACHE_MAY_TRIM | PAGECACHE_FAST_ZERO);
 
-  if (write_forbidden (f))
-    return EPERM;
-  if (off + len < off)
-    return ENOSPC;
+  if (err || len == 0)
+    return err;
   if (!f->ex)
-    err = direct (f, ORIGIN_ZERO, NULL, len, off, flags);
+    err = public_errno (direct_do (f->direct, ORIGIN_ZERO, NULL, len, off, flags));
   else if ((err = cache_admit (f->ex, off, len)) == 0) {
     inode_op_zero (&op, f->ex->ino, range_of (len, off), inode_flags (flags));
     err = public_errno (inode_op_wait (&op, f->gone, f->gone_arg));
   }
-  /* ENOTSUP is an answer to a fast zero only (N-42). */
+  /* From there ENOTSUP is an answer to a fast zero only (N-42). */
   return err == ENOTSUP && !(flags & PAGECACHE_FAST_ZERO) ? EIO : err;
 }
 
@@ -192,12 +160,12 @@ int
 pagecache_prefetch (struct pagecache_file *f, uint64_t len, uint64_t off)
 {
   uint64_t most = f->pc->opt.cache_size / 4;
-  int err;
+  int err = check (f, ORIGIN_CACHE, len, off, 0, 0);
 
-  if (off + len < off || off + len > f->info.size)
-    return EINVAL;
+  if (err || len == 0)
+    return err;
   if (!f->ex)
-    return direct (f, ORIGIN_CACHE, NULL, len, off, 0);
+    return public_errno (direct_do (f->direct, ORIGIN_CACHE, NULL, len, off, 0));
   err = cache_admit (f->ex, off, len);
   if (err)
     return err;
@@ -206,45 +174,21 @@ pagecache_prefetch (struct pagecache_file *f, uint64_t len, uint64_t off)
   return 0;
 }
 
-/* origin_do has req.arg to itself while it waits. */
-struct direct_extents {
-  struct origin_req req;
-  int (*fn) (void *, uint64_t, uint64_t, unsigned);
-  void *arg;
-  int err;
-};
-
-static void
-direct_extent (struct origin_req *req, uint64_t off, uint64_t len, unsigned type)
-{
-  struct direct_extents *d = container_of (req, struct direct_extents, req);
-
-  if (!d->err)
-    d->err = d->fn (d->arg, off, len, type);
-}
-
 int
 pagecache_extents (struct pagecache_file *f, uint64_t len, uint64_t off, unsigned flags,
                    int (*fn) (void *, uint64_t, uint64_t, unsigned), void *arg)
 {
-  struct direct_extents d = {
-    .req = {
-      .cmd = ORIGIN_STATUS, .prio = ORIGIN_PRIO_DEMAND, .flags = flags & PAGECACHE_REQ_ONE ? ORIGIN_ONE : 0,
-      .off = off, .len = len, .extent = direct_extent,
-    },
-    .fn = fn, .arg = arg,
-  };
-  int err;
+  bool one = flags & PAGECACHE_REQ_ONE;
+  int err = check (f, ORIGIN_STATUS, len, off, flags, PAGECACHE_REQ_ONE);
 
-  if (off + len < off || off + len > f->info.size)
-    return EINVAL;
-  if (f->ex && (err = cache_admit (f->ex, off, len)) != 0)
+  if (err || len == 0)
     return err;
-  if (f->ex)
-    return public_errno (inode_extents (f->ex->ino, range_of (len, off), flags & PAGECACHE_REQ_ONE, fn, arg));
-  list_node_init (&d.req.node);
-  err = origin_do (f->origin, &d.req);
-  return public_errno (err ? err : d.err);
+  if (!f->ex)
+    return public_errno (direct_extents (f->direct, len, off, one, fn, arg));
+  err = cache_admit (f->ex, off, len);
+  if (err)
+    return err;
+  return public_errno (inode_extents (f->ex->ino, range_of (len, off), one, fn, arg));
 }
 
 int

@@ -74,6 +74,7 @@ struct pagecache {
   struct list exports;
   struct export *by_id[MAX_IDS];
   unsigned nexports, nfiles;
+  struct list directs;          /* mode none */
   uint64_t next_stats_ns;
 
   pthread_t looker;             /* with revalidate=SECONDS */
@@ -85,10 +86,8 @@ struct pagecache {
 struct pagecache_file {
   struct pagecache *pc;
   struct export *ex;            /* NULL in mode none */
-  struct origin *origin;        /* mode none: its own */
-  _Atomic uint64_t carrier;     /* << 32: the connection that took its last write not flushed since, 0: none; | writes */
+  struct direct *direct;        /* in mode none */
   struct pagecache_info info;
-  bool read_only;
   bool (*gone) (void *);
   void *gone_arg;
 };
@@ -97,6 +96,14 @@ extern int public_errno (int err);
 extern void report_why (struct pagecache *, const char *name, char *why);
 extern void write_stats_file (struct pagecache *);
 extern void put_export_locked (struct export *);
+
+/* cache-direct.c: a file in mode none.  Ranges and flags are checked; lengths are not 0. */
+extern int direct_create (struct pagecache *, struct origin *, const char *name, struct direct **);
+extern void direct_close (struct direct *);
+extern int direct_do (struct direct *, enum origin_cmd, void *buf, uint64_t len, uint64_t off, unsigned flags);
+extern int direct_flush (struct direct *);
+extern int direct_extents (struct direct *, uint64_t len, uint64_t off, bool one,
+                           int (*fn) (void *, uint64_t, uint64_t, unsigned), void *arg);
 
 /* cache-revalidate.c */
 extern void cache_listen (struct inode_env *);

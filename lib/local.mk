@@ -146,6 +146,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 # tier 10
 %C%_libpagecache_core_la_SOURCES += \
 	%D%/cache-core.c \
+	%D%/cache-direct.c \
 	%D%/cache-end.c \
 	%D%/cache-io.c \
 	%D%/cache-nbd.c \

@@ -7,9 +7,10 @@
  * handles of an export share one inode, so what one writes the others read at once.
  *
  * Units    bytes; ranges are [off, off + len).
- * Errors   0 or a positive errno value, always one of EPERM, EIO, ENOMEM, EINVAL, ENOSPC,
- *          ENOTSUP (fast zero and missing features only), ESHUTDOWN, ECANCELED (the
- *          `gone` hook said that nobody waits any more).
+ * Errors   0 or a positive errno value.  Requests (read to extents), list and drain: always one of EPERM, EIO, ENOMEM,
+ *          EINVAL, ENOSPC, ENOTSUP (fast zero and missing features only), ESHUTDOWN, ECANCELED (the
+ *          `gone` hook said that nobody waits any more).  create, probe, start and open: any, as the system or the
+ *          network has it: ENOENT, EMFILE, ECONNREFUSED ...
  * Threads  every call from any thread, except where said; calls block.  They must not be made
  *          from a hook.
  * Life     create -> (probe) -> start -> open/close ... -> drain -> free.  create and probe
@@ -130,10 +131,19 @@ extern bool pagecache_let_go (struct pagecache *);
 extern const struct pagecache_info *pagecache_get_info (struct pagecache_file *);
 
 /* Asked now and then by a call that waits, from the thread that waits: true makes the call give up with
- * ECANCELED, nothing of it being carried out later (KN-8).  NULL: never.
+ * ECANCELED.  Nothing more of it is carried out then (KN-8); what a write has put into the cache by then stays, and goes to
+ * the origin.  Mode none does not ask: a request that was handed to the origin is answered by it, or after the
+ * origin's timeouts.  NULL: never.
  */
 extern void pagecache_set_gone (struct pagecache_file *, bool (*gone) (void *arg), void *arg);
 
+/* Requests.  They are judged here by what pagecache_get_info says, in every mode, before anything is done:
+ *   EPERM    it writes, and the file is read only
+ *   EINVAL   it ends behind the end (write, zero: ENOSPC); off or len is not a multiple of block_min; a flag means nothing
+ *            for this call, or is FUA without can_fua
+ *   ENOTSUP  the export cannot do that: a flush, trim, zero, prefetch, extents or fast zero that is not offered
+ * A len of 0 does nothing.  One of more than block_max is carried out in parts.
+ */
 #define PAGECACHE_FUA       1   /* write, zero, trim: durable at the reply */
 #define PAGECACHE_MAY_TRIM  2   /* zero: a hole will do */
 #define PAGECACHE_FAST_ZERO 4   /* zero: fast, or ENOTSUP and nothing changed */
@@ -141,6 +151,11 @@ extern void pagecache_set_gone (struct pagecache_file *, bool (*gone) (void *arg
 
 extern int pagecache_read (struct pagecache_file *, void *buf, uint64_t len, uint64_t off);
 extern int pagecache_write (struct pagecache_file *, const void *buf, uint64_t len, uint64_t off, unsigned flags);
+
+/* 0: what was answered before is durable; on every file of the export if can_multi_conn, else on this one.  In mode none
+ * writes can be lost with a connection to the origin; then it fails once, with EIO, and on each open file of the export
+ * if can_multi_conn.
+ */
 extern int pagecache_flush (struct pagecache_file *);
 extern int pagecache_trim (struct pagecache_file *, uint64_t len, uint64_t off, unsigned flags);
 extern int pagecache_zero (struct pagecache_file *, uint64_t len, uint64_t off, unsigned flags);

@@ -198,6 +198,11 @@ check_PROGRAMS += %D%/test-inode-map-rare
 	-Wl,--wrap=aligned_alloc,--wrap=pthread_rwlock_unlock \
 	$(NULL)
 
+# The border of the public face, and what mode none remembers.
+TESTS += %D%/test-cache-none
+check_PROGRAMS += %D%/test-cache-none
+%C%_test_cache_none_SOURCES = %D%/test-cache-none.c
+
 TESTS += %D%/test-cache
 check_PROGRAMS += %D%/test-cache
 %C%_test_cache_SOURCES = %D%/test-cache.c

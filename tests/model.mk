@@ -105,3 +105,4 @@ SOAK_TESTS += \
 	%D%/plugin-two-exports.sh \
 	$(NULL)
 TESTS += $(PLUGIN_MODEL_TESTS)
+EXTRA_DIST += %D%/none-load.py
