@@ -138,6 +138,7 @@ pagecache_stats (struct pagecache *pc, void (*fn) (void *, const char *), void *
 #define X(field, text) say (fn, arg, name, #field, atomic_load_explicit (&s->field, memory_order_relaxed));
     INODE_STATS (X)
 #undef X
+    say (fn, arg, name, "throttled_ms", atomic_load_explicit (&s->throttled_ns, memory_order_relaxed) / NSEC_PER_MSEC);
     say (fn, arg, name, "dirty_bytes", d.dirty);
     say (fn, arg, name, "writing_bytes", d.writing);
     say (fn, arg, name, "unstable_bytes", d.unstable);

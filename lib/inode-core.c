@@ -685,6 +685,8 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
   list_node_init (&op->node);
   op->on = NULL;
   op->parked = op->begun = false;
+  op->queued = op->admitted = false;
+  op->wants = op->reserved = op->blocked_at_ns = 0;
   op->nfills = 0;
   op->waits = 0;
   op->fill_err = 0;
@@ -782,6 +784,7 @@ inode_op_run (struct inode_op *op)
   }
   if (done) {
     op_unpark_memory (op);
+    op_forget_dirt (op);
     assert (op->on == NULL);
     assert (op->nfills == 0 || op->kind == OP_MAP);
     assert (!op->syncing);
@@ -789,25 +792,12 @@ inode_op_run (struct inode_op *op)
   return done;
 }
 
-/* op waits for less dirt no longer. */
-void
-op_unpark_dirt (struct inode_op *op)
-{
-  lock_take (&op->ino->sync);
-  if (op->on == &op->ino->dirty_waiters) {
-    list_remove (&op->node);
-    op->on = NULL;
-    atomic_fetch_sub (&op->ino->env->nblocked, 1);
-  }
-  lock_drop (&op->ino->sync);
-}
-
 void
 inode_op_cancel (struct inode_op *op)
 {
   op_unpark_memory (op);
   holes_unwait (op);
-  op_unpark_dirt (op);
+  op_forget_dirt (op);
   fill_release (op);
   if (op->syncing)
     sync_end (op);

@@ -159,21 +159,70 @@ charge_locked (struct inode *ino)
     atomic_fetch_sub (&ino->env->dirty_total, was - now);
   else
     return;
-  if (now < was && !list_is_empty (&ino->dirty_waiters))
-    dirty_waiters_wake_locked (ino);
   atomic_store_explicit (&ino->charged, now, memory_order_relaxed);
+  if (now < was)
+    dirty_waiters_admit_locked (ino);
 }
 
+/* May len bytes more become dirty, on top of those that were admitted? */
+bool
+dirt_fits_locked (struct inode *ino, struct throttle_load load, uint64_t len)
+{
+  uint64_t reserved = atomic_load (&ino->reserved);
+
+  load.own += reserved;
+  load.total += reserved;
+  return !throttle_must_block (&ino->throttle, &load, len);
+}
+
+void
+dirt_admit_locked (struct inode_op *op, uint64_t len)
+{
+  op->admitted = true;
+  op->reserved += len;
+  atomic_fetch_add (&op->ino->reserved, len);
+}
+
+void
+dirty_waiters_leave_locked (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+
+  list_remove (&op->node);
+  op->on = NULL;
+  atomic_fetch_sub (&ino->env->nblocked, 1);
+  STAT_ADD (ino, throttled_ns, clock_now (ino->env->clock) - op->blocked_at_ns);
+}
+
+/* Who has waited longest goes first, also if that is one who wants much: nobody overtakes it, so the dirt it waits for gets
+ * less.  Who makes room lets in all who fit, and none of them has to wake the next.
+ */
+void
+dirty_waiters_admit_locked (struct inode *ino)
+{
+  struct throttle_load load;
+  struct inode_op *op;
+
+  if (list_is_empty (&ino->dirty_waiters))
+    return;
+  load = inode_load_locked (ino, true);
+  while ((op = list_entry (list_first (&ino->dirty_waiters), struct inode_op, node)) != NULL
+         && dirt_fits_locked (ino, load, op->wants)) {
+    dirty_waiters_leave_locked (op);
+    dirt_admit_locked (op, op->wants);
+    op->wake (op);
+  }
+}
+
+/* Something else than less dirt is new: all look again, and stay where they are. */
 void
 dirty_waiters_wake_locked (struct inode *ino)
 {
   struct list_node *n;
 
-  while ((n = list_pop_front (&ino->dirty_waiters)) != NULL) {
+  list_for_each (n, &ino->dirty_waiters) {
     struct inode_op *op = container_of (n, struct inode_op, node);
 
-    op->on = NULL;
-    atomic_fetch_sub (&ino->env->nblocked, 1);
     op->wake (op);
   }
 }

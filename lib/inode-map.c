@@ -679,7 +679,7 @@ map_done (struct inode_op *op, int err)
 {
   if (err) {
     fill_release (op);
-    op_unpark_dirt (op);        /* it may have waited for that, and the end was cut off meanwhile */
+    op_forget_dirt (op);        /* it may have waited for that, and the end was cut off meanwhile */
   }
   op->err = err;
   return true;

@@ -173,7 +173,8 @@ struct inode {
   struct carrier *carrier;      /* behind the inode */
   unsigned ncarriers, most_carriers, nflushing;
   struct list tokens;           /* struct inode_op.node of OP_SYNC */
-  struct list dirty_waiters;    /* writers that wait for less dirt */
+  struct list dirty_waiters;    /* writers that wait for less dirt, first come first served */
+  _Atomic uint64_t reserved;    /* bytes admitted and not dirty yet; grows with sync held */
   uint64_t unstable_since_ns;
   uint64_t retry_at_ns;
   uint32_t wrote_s;             /* the second in which we were counted in env->writers */
@@ -307,7 +308,6 @@ extern void env_free_frames (struct inode_env *, const uint32_t *frames, unsigne
 /* Wait for frames (EAGAIN) or for memory (ENOMEM), as op_may_wait allowed. */
 extern void op_park_memory (struct inode_op *);
 extern bool op_may_wait (struct inode_op *, int err);
-extern void op_unpark_dirt (struct inode_op *);
 
 /* See to spare tree nodes.  Called with the lock held exclusively, returns with it held.  0: they are
  * there.  EAGAIN: the lock was let go and they are there now, look again.  ENOMEM: the lock was let go.
@@ -355,7 +355,18 @@ extern void holes_touched_locked (struct inode *, struct range r);
 enum write_stage { WRITE_ADMIT, WRITE_DELAY, WRITE_COPY, WRITE_SAFE };
 extern bool read_run (struct inode_op *);
 extern bool write_run (struct inode_op *);
-extern bool write_may_copy (struct inode_op *); /* its dirt is admitted; false: it waits, or op->err says why not */
+
+/* The one way to dirt: len bytes may become dirty, after op->delay_until_ns.  False: op waits, or op->err says why not; one
+ * without patience does not wait and gets ENOTSUP.
+ */
+extern bool write_admit (struct inode_op *, uint64_t len, bool patient);
+
+extern bool write_is_delayed (struct inode_op *);
+
+/* So much of it is dirty now, or will not be. */
+extern void write_unreserve (struct inode_op *, uint64_t len);
+extern void op_forget_dirt (struct inode_op *); /* it wants no more, whether it waits or not */
+extern bool write_may_copy (struct inode_op *); /* op's range is admitted, and the delay is over; false: as above */
 extern bool map_run (struct inode_op *);
 extern void op_init (struct inode_op *, struct inode *, enum inode_op_kind, struct range, unsigned flags);
 extern int write_pages (struct inode_op *);
@@ -387,6 +398,10 @@ extern void gen_settle_locked (struct inode *);
 extern bool gen_pending_locked (struct inode *, uint32_t s);
 extern void charge_locked (struct inode *);
 extern void dirty_waiters_wake_locked (struct inode *);
+extern bool dirt_fits_locked (struct inode *, struct throttle_load, uint64_t len);
+extern void dirt_admit_locked (struct inode_op *, uint64_t len);
+extern void dirty_waiters_admit_locked (struct inode *);
+extern void dirty_waiters_leave_locked (struct inode_op *);
 extern void dirty_mark (struct inode *, struct stripe *, struct range, uint32_t oldest);
 extern uint32_t dirty_drop (struct inode *, struct stripe *, struct range);
 extern void dirty_keep (struct inode *, struct stripe *, struct range);

@@ -5,7 +5,8 @@
  * A write never asks the origin for anything (D2): pages that are not there get a new frame and are valid in
  * the written bytes only.  Stages of an op:
  *
- *   ADMIT   wait while too much is dirty; be slowed as throttle says (D3, D13)
+ *   ADMIT   wait while too much is dirty, first come first served; be slowed as throttle says (D3, D13).  What is
+ *           admitted is reserved until it is dirty, so that those who come together do not pass the bound together
  *   COPY    a piece of one MiB after the other, in as many frames as can be had
  *   SAFE    FUA and writethrough: until the bytes are where they must be (D1)
  *
@@ -57,55 +58,111 @@ is_hopeless (struct inode *ino, int err)
   return err && (err != ETIMEDOUT || !origin_is_up (ino->origin));
 }
 
+/* op gets in, stays in the queue (true), or is refused. */
 static bool
-write_admit (struct inode_op *op)
+queue_locked (struct inode_op *op, bool hopeless)
 {
   struct inode *ino = op->ino;
   struct inode_env *env = ino->env;
-  uint64_t len = range_len (op->range), delay = 0;
+
+  if (!op->on) {
+    op->on = &ino->dirty_waiters;
+    op->queued = true;
+    op->blocked_at_ns = clock_now (env->clock);
+    list_push_back (&ino->dirty_waiters, &op->node);
+    atomic_fetch_add (&env->nblocked, 1);
+  }
+  /* Not before it can be seen that somebody waits: see write_unreserve. */
+  dirty_waiters_admit_locked (ino);
+  if (!op->on || !hopeless)
+    return op->on != NULL;
+  dirty_waiters_leave_locked (op);
+  op->queued = false;
+  if (!dirt_fits_locked (ino, inode_load_locked (ino, true), op->wants))
+    op->err = EIO;              /* what was accepted is kept */
+  else
+    dirt_admit_locked (op, op->wants);
+  dirty_waiters_admit_locked (ino);
+  return false;
+}
+
+bool
+write_admit (struct inode_op *op, uint64_t len, bool patient)
+{
+  struct inode *ino = op->ino;
+  struct inode_env *env = ino->env;
+  bool blocked = false;
   struct throttle_load load;
-  bool blocked, hopeless;
-  int err = 0;
+  uint64_t now, delay = 0;
 
   lock_take (&ino->sync);
   load = inode_load_locked (ino, true);
-  blocked = throttle_must_block (&ino->throttle, &load, len);
-  hopeless = is_hopeless (ino, ino->wb_err) || is_hopeless (ino, ino->flush_err);
-  if (op->on == &ino->dirty_waiters && (!blocked || hopeless)) {
-    list_remove (&op->node);
-    op->on = NULL;
-    atomic_fetch_sub (&env->nblocked, 1);
-  }
-  if (blocked && hopeless) {
-    err = EIO;                  /* what was accepted is kept */
-  }
-  else if (blocked) {
-    if (!op->on) {
-      op->on = &ino->dirty_waiters;
-      list_push_back (&ino->dirty_waiters, &op->node);
-      atomic_fetch_add (&env->nblocked, 1);
+  if (!op->admitted) {
+    if (!op->queued && list_is_empty (&ino->dirty_waiters) && dirt_fits_locked (ino, load, len))
+      dirt_admit_locked (op, len);
+    else if (!patient)
+      op->err = ENOTSUP;
+    else {
+      op->wants = len;
+      blocked = queue_locked (op, is_hopeless (ino, ino->wb_err) || is_hopeless (ino, ino->flush_err));
     }
+  }
+  if (op->admitted) {
+    op->admitted = op->queued = false;
+    now = clock_now (env->clock);
+    delay = throttle_delay (&ino->throttle, &load, len, now);
+    op->delay_until_ns = delay && patient ? now + delay : 0;
+  }
+  lock_drop (&ino->sync);
+  if (blocked) {
     /* Other inodes' dirt counts too, and they do not know us. */
     op->wake_at_ns = clock_now (env->clock) + 50 * NSEC_PER_MSEC;
-  }
-  else
-    delay = throttle_delay (&ino->throttle, &load, len, clock_now (env->clock));
-  lock_drop (&ino->sync);
-  if (err) {
-    op->err = err;
-    return false;
-  }
-  if (blocked) {
     env->dirtied (env->hook_arg, ino);
     return false;
   }
-  op->stage = WRITE_COPY;
-  if (delay) {
-    STAT_ADD (ino, throttled_ms, delay / NSEC_PER_MSEC);
-    op->delay_until_ns = clock_now (env->clock) + delay;
-    op->stage = WRITE_DELAY;
-  }
+  if (op->err)
+    return false;
+  if (op->delay_until_ns)
+    STAT_ADD (ino, throttled_ns, delay);
   return true;
+}
+
+/* Without the lock, which a write that nobody slows would take for this alone.  Who comes to the queue looks at what is
+ * reserved after he is counted in nblocked; we look at that afterwards: one of us sees the other.
+ */
+void
+write_unreserve (struct inode_op *op, uint64_t len)
+{
+  struct inode *ino = op->ino;
+
+  if (len > op->reserved)
+    len = op->reserved;
+  if (len == 0)
+    return;
+  op->reserved -= len;
+  atomic_fetch_sub (&ino->reserved, len);
+  if (atomic_load (&ino->env->nblocked) == 0)
+    return;
+  lock_take (&ino->sync);
+  dirty_waiters_admit_locked (ino);
+  lock_drop (&ino->sync);
+}
+
+void
+op_forget_dirt (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+
+  if (op->queued) {
+    op->queued = false;
+    lock_take (&ino->sync);
+    if (op->on == &ino->dirty_waiters) {
+      dirty_waiters_leave_locked (op);
+      dirty_waiters_admit_locked (ino);
+    }
+    lock_drop (&ino->sync);
+  }
+  write_unreserve (op, op->reserved);
 }
 
 /* How many pages of t->r need a frame?  A hint, for the lock is let go again. */
@@ -191,9 +248,9 @@ put_new (struct turn *t, uint64_t off, uint64_t *next)
   for (n = 0; ; ) {
     uint64_t pgoff = off + ((uint64_t) n << PAGE_SHIFT);
 
-    memcpy (memfile_addr (t->ino->env->mf, first + n) + (in_page (t, pgoff).start - pgoff),
-            source (t, in_page (t, pgoff).start),
-            t->filled ? 0 : range_len (in_page (t, pgoff)));
+    if (!t->filled)
+      memcpy (memfile_addr (t->ino->env->mf, first + n) + (in_page (t, pgoff).start - pgoff),
+              source (t, in_page (t, pgoff).start), range_len (in_page (t, pgoff)));
     new_owner (t, first + n, pgoff);
     r.end = in_page (t, pgoff).end;
     n++;
@@ -496,8 +553,10 @@ int
 write_pages (struct inode_op *op)
 {
   while (op->pos < op->range.end) {
+    uint64_t before = op->pos;
     int err = write_turn (op);
 
+    write_unreserve (op, op->pos - before);
     if (err)
       return err;
   }
@@ -505,15 +564,25 @@ write_pages (struct inode_op *op)
 }
 
 bool
+write_is_delayed (struct inode_op *op)
+{
+  if (op->delay_until_ns == 0 || clock_now (op->ino->env->clock) >= op->delay_until_ns)
+    return false;
+  op->wake_at_ns = op->delay_until_ns;
+  return true;
+}
+
+bool
 write_may_copy (struct inode_op *op)
 {
-  if (op->stage == WRITE_ADMIT && !write_admit (op))
-    return false;
-  if (op->stage == WRITE_DELAY) {
-    if (clock_now (op->ino->env->clock) < op->delay_until_ns) {
-      op->wake_at_ns = op->delay_until_ns;
+  if (op->stage == WRITE_ADMIT) {
+    if (!write_admit (op, range_len (op->range), true))
       return false;
-    }
+    op->stage = WRITE_DELAY;
+  }
+  if (op->stage == WRITE_DELAY) {
+    if (write_is_delayed (op))
+      return false;
     op->stage = WRITE_COPY;
   }
   return true;

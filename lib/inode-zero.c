@@ -5,7 +5,7 @@
  * Whole units (a page, or the origin's block if that is larger) leave map and dirty set, never written
  * back, and are remembered in ino->zeros: O(1) in memory.  MiB by MiB where something is held; what lies between in one
  * step, with all stripes held, so that trimming a disk costs what is cached of it and not its size.  What is left at the edges
- * of a zero is written as zeros, like any write; at the edges of a trim it is left as it is (N-33).
+ * of a zero is written as zeros, like any write, and admitted like one; at the edges of a trim it is left as it is (N-33).
  *
  * A zero that must not become a hole is forwarded before the reply (N-41); FAST and NO_HOLE together are
  * refused before anything changes (N-42).
@@ -18,7 +18,7 @@
 
 #include "inode-priv.h"
 
-enum { STAGE_BEGIN, STAGE_HEAD, STAGE_BODY, STAGE_TAIL, STAGE_SAFE };
+enum { STAGE_BEGIN, STAGE_ADMIT, STAGE_DELAY, STAGE_HEAD, STAGE_BODY, STAGE_TAIL, STAGE_SAFE };
 
 static const uint8_t zero_block[65536];
 
@@ -35,9 +35,7 @@ whole_units (struct inode *ino, struct range r)
   return u;
 }
 
-/* Write zeros over the edge [from, to), which is shorter than a unit; from inside our own op, without its
- * admission: a handful of bytes.
- */
+/* Write zeros over the edge [from, to), which is shorter than a unit; from inside our own op, which was admitted. */
 static int
 write_edge (struct inode_op *op, uint64_t from, uint64_t to)
 {
@@ -195,8 +193,25 @@ finish (struct inode_op *op, int err)
   return true;
 }
 
+/* A fast zero was begun by now and cannot be refused any more; its frames are there. */
+static int
+mapped_unit (struct inode_op *op, struct range unit)
+{
+  int err;
+
+  if (!(op->flags & INODE_FAST) && !write_admit (op, range_len (unit), true))
+    return EINPROGRESS;
+  err = write_edge (op, unit.start, unit.end);
+  if (err)
+    op->admitted = !(op->flags & INODE_FAST);   /* and need not be again */
+  else
+    write_unreserve (op, range_len (unit));
+  return err;
+}
+
 /* Whole units from op->pos on, as many as one look settles.  What is mapped is written into the frames where they are,
- * whatever is asked for: a mapping and a client see one thing (CIN-28).  0, ENOMEM; EAGAIN: no frames.
+ * whatever is asked for: a mapping and a client see one thing (CIN-28).  0, ENOMEM; EAGAIN: no frames; EINPROGRESS: as
+ * write_admit said.
  */
 static int
 zero_some_units (struct inode_op *op, uint64_t end)
@@ -216,12 +231,29 @@ zero_some_units (struct inode_op *op, uint64_t end)
       continue;
     if (err == EBUSY) {
       part.end = mapped.end;
-      err = write_edge (op, mapped.start, mapped.end);
+      err = mapped_unit (op, mapped);
     }
     if (!err)
       op->pos = part.end;
     return err;
   }
+}
+
+/* Both, before anything changes, for a fast one is refused if it had to wait (N-42). */
+static bool
+admit_edges (struct inode_op *op, struct range units)
+{
+  uint64_t edges = range_len (op->range) - range_len (units);
+
+  if (op->stage == STAGE_ADMIT) {
+    if (edges > 0 && !write_admit (op, edges, !(op->flags & INODE_FAST)))
+      return false;
+    op->stage = STAGE_DELAY;
+  }
+  if (write_is_delayed (op))
+    return false;
+  op->stage = STAGE_HEAD;
+  return true;
 }
 
 bool
@@ -235,9 +267,11 @@ zero_run (struct inode_op *op)
   if (op->stage == STAGE_BEGIN) {
     if (op->kind == OP_ZERO && (op->flags & INODE_FAST) && !hole_ok)
       return finish (op, ENOTSUP);
-    op->stage = op->kind == OP_ZERO ? STAGE_HEAD : STAGE_BODY;
+    op->stage = op->kind == OP_ZERO ? STAGE_ADMIT : STAGE_BODY;
     op->pos = units.start;
   }
+  if ((op->stage == STAGE_ADMIT || op->stage == STAGE_DELAY) && !admit_edges (op, units))
+    return op->err != 0;
   while (op->stage == STAGE_HEAD || op->stage == STAGE_TAIL) {
     uint64_t from = op->stage == STAGE_HEAD ? op->range.start : units.end;
     uint64_t to = op->stage == STAGE_HEAD ? units.start : op->range.end;
@@ -266,6 +300,8 @@ zero_run (struct inode_op *op)
   if (op->stage == STAGE_BODY) {
     while (op->pos < units.end) {
       err = zero_some_units (op, units.end);
+      if (err == EINPROGRESS)
+        return op->err != 0;
       if (err && op_may_wait (op, err)) {
         op_park_memory (op);
         return false;
@@ -283,6 +319,7 @@ zero_run (struct inode_op *op)
   if (!op->syncing) {
     enum inode_mode mode = atomic_load (&ino->env->mode);
 
+    op_forget_dirt (op);        /* the edges are dirty */
     if (mode == INODE_UNSAFE
         || (!(op->flags & INODE_FUA) && mode == INODE_WRITEBACK && hole_ok)) {
       ino->env->dirtied (ino->env->hook_arg, ino);

@@ -63,13 +63,13 @@ enum inode_mode { INODE_WRITEBACK, INODE_WRITETHROUGH, INODE_UNSAFE };
   X (readahead_wasted, "bytes fetched ahead and dropped unread")                \
   X (evicted, "pages that left to make room")                                   \
   X (writeback_bytes, "bytes sent to the origin")                               \
-  X (writeback_errors, "writes that the origin refused or lost")                \
-  X (throttled_ms, "milliseconds that writers were slowed")
+  X (writeback_errors, "writes that the origin refused or lost")
 
 struct inode_stats {
 #define X(name, text) _Atomic uint64_t name;
   INODE_STATS (X)
 #undef X
+  _Atomic uint64_t throttled_ns;        /* that writers were slowed, and waited for less dirt; told in milliseconds */
 };
 
 /* What all inodes of one cache share; filled in by the owner before the first inode. */
@@ -194,6 +194,13 @@ struct inode_op {
   struct list_node node;        /* mem_waiters, tokens or dirty_waiters */
   struct list *on;              /* which of them, under that list's lock */
   bool parked, syncing;         /* was on mem_waiters; is on tokens */
+
+  /* Dirt to come (inode-write.c). */
+  bool queued;                  /* went to dirty_waiters, and has not looked since it was taken off */
+  bool admitted;                /* was taken off to go on; the inode's sync lock */
+  uint64_t wants;               /* while on it: so many bytes */
+  uint64_t reserved;            /* of what was admitted is not dirty yet */
+  uint64_t blocked_at_ns;
   unsigned nfills;
   _Atomic unsigned waits;       /* fills not answered yet */
   _Atomic int fill_err;

@@ -212,6 +212,152 @@ TEST (a_writer_at_the_bound_of_dirt_is_told_when_nothing_is_answered)
   is_told_at_the_bound (ORIGIN_FLUSH, true);
 }
 
+/*----------------------------------------------------------------------*/
+/* Who may make how much dirty, and when (D3, D13). */
+
+static const struct world_options small = { .nframes = 1024, .dirty_max = 64 * PAGE, .dirty_background = 32 * PAGE };
+
+TEST (who_waits_for_less_dirt_is_not_overtaken)
+{
+  struct bed b;
+  struct task *large, *s[3], *f;
+  unsigned i;
+
+  set_up_with (&b, world_info (SIZE), small);
+  close_door (&b, ORIGIN_WRITE);
+  assert_ok (wr (&b, ones, 0, 60 * PAGE, 0));
+  large = wr (&b, twos, MIB, 128 * PAGE, 0);
+  assert_false (large->done);
+  /* There would be room for these. */
+  for (i = 0; i < 3; i++) {
+    s[i] = wr (&b, twos, 2 * MIB + i * PAGE, PAGE, 0);
+    assert_false (s[i]->done);
+  }
+  f = flush (&b);
+  pass (&b, NSEC_PER_SEC);
+  assert_false (large->done || s[0]->done);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (large);
+  /* Larger than what may be dirty, it went alone. */
+  assert_false (s[0]->done);
+  pass (&b, NSEC_PER_SEC);
+  pass (&b, NSEC_PER_SEC);
+  for (i = 0; i < 3; i++)
+    assert_ok (s[i]);
+  assert_ok (f);
+  assert_int_equal (b.w.env.nblocked, 0);
+  assert_int_equal (b.ino->reserved, 0);
+  assert_ok (flush (&b));
+  tear_down (&b);
+}
+
+/* Nobody looks again by himself here: the one who makes room lets in who fits. */
+TEST (all_who_fit_go_on_at_once_when_there_is_room)
+{
+  struct bed b;
+  struct task *s[8];
+  unsigned i;
+
+  set_up_with (&b, world_info (SIZE), small);
+  assert_ok (wr (&b, ones, 0, 64 * PAGE, 0));
+  for (i = 0; i < 8; i++) {
+    s[i] = wr (&b, twos, 2 * MIB + i * 16 * PAGE, (i == 6 ? 40 : 8) * PAGE, 0);
+    assert_false (s[i]->done);
+  }
+  assert_ok (flush (&b));
+  for (i = 0; i < 6; i++)
+    assert_ok (s[i]);
+  assert_false (s[6]->done || s[7]->done);
+  /* Or the one that goes. */
+  inode_op_cancel (&s[6]->op);
+  s[6]->done = true;
+  pump (&b);
+  assert_ok (s[7]);
+  assert_int_equal (b.w.env.nblocked, 0);
+  assert_int_equal (b.ino->reserved, 0);
+  assert_ok (flush (&b));
+  tear_down (&b);
+}
+
+TEST (what_is_admitted_counts_before_it_is_dirty)
+{
+  struct world_options o = small;
+  struct bed b;
+  struct task *w, *v, *u;
+
+  o.nframes = 16;
+  set_up_with (&b, world_info (SIZE), o);
+  close_door (&b, ORIGIN_WRITE);
+  w = wr (&b, ones, 0, 40 * PAGE, 0);
+  assert_false (w->done);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, 16 * PAGE);
+  v = wr (&b, twos, 0, 25 * PAGE, 0);
+  assert_false (v->done);
+  assert_true (v->op.queued);
+  u = wr (&b, twos, 0, PAGE, 0);
+  assert_true (u->op.queued);
+  open_door (&b, ORIGIN_WRITE);
+  while (!w->done || !v->done || !u->done)
+    pass (&b, NSEC_PER_SEC);
+  assert_ok (flush (&b));
+  assert_int_equal (b.ino->reserved, 0);
+  tear_down (&b);
+}
+
+TEST (zeros_beside_whole_pages_are_admitted_like_writes)
+{
+  struct bed b;
+  struct task *z, *f;
+  unsigned i;
+
+  set_up_with (&b, world_info (SIZE), small);
+  close_door (&b, ORIGIN_WRITE);
+  for (i = 0; i < 128; i++)
+    assert_ok (zero (&b, i * PAGE, 2 * K, INODE_MAY_TRIM));
+  assert_int_equal (inode_get_dirty (b.ino).dirty, 64 * PAGE);
+  /* Whole pages take no frames, and wait for nobody; no more does a trim. */
+  assert_ok (zero (&b, 2 * MIB, MIB, INODE_MAY_TRIM));
+  assert_ok (trim (&b, 3 * MIB + K, PAGE));
+  z = zero (&b, MIB + K, 3 * PAGE, INODE_MAY_TRIM);
+  assert_false (z->done);
+  /* A fast one does not wait, and changes nothing: neither a page that is whole in it nor another (N-42). */
+  assert_err (zero (&b, MIB + 512 * K + K, 3 * PAGE, INODE_MAY_TRIM | INODE_FAST), ENOTSUP);
+  assert_ok (rd (&b, twos, MIB + 512 * K, 4 * PAGE));
+  assert_orig (twos, MIB + 512 * K, 4 * PAGE);
+  assert_ok (rd (&b, twos, MIB, 4 * PAGE));
+  assert_orig (twos, MIB, 4 * PAGE);
+  f = flush (&b);
+  open_door (&b, ORIGIN_WRITE);
+  pass (&b, NSEC_PER_SEC);
+  assert_ok (f);
+  assert_ok (z);
+  assert_ok (zero (&b, MIB + 512 * K + K, 3 * PAGE, INODE_MAY_TRIM | INODE_FAST));
+  assert_ok (flush (&b));
+  assert_is (origin_mem_durable (b.o) + MIB + K, 0, 3 * PAGE);
+  assert_orig (origin_mem_durable (b.o) + MIB + K + 3 * PAGE, MIB + K + 3 * PAGE, K);
+  assert_int_equal (b.ino->reserved, 0);
+  memset (twos, 2, sizeof twos);
+  tear_down (&b);
+}
+
+TEST (the_time_that_writers_waited_is_counted)
+{
+  struct bed b;
+  struct task *w;
+
+  set_up_with (&b, world_info (SIZE), small);
+  assert_ok (wr (&b, ones, 0, 64 * PAGE, 0));
+  assert_int_equal (inode_get_stats (b.ino)->throttled_ns, 0);
+  w = wr (&b, ones, MIB, PAGE, 0);
+  assert_false (w->done);
+  clock_fake_advance (&b.w.clock, 12345678);
+  assert_ok (flush (&b));
+  assert_ok (w);
+  assert_int_equal (inode_get_stats (b.ino)->throttled_ns, 12345678);
+  assert_ok (flush (&b));
+  tear_down (&b);
+}
+
 int
 main (void)
 {
@@ -221,6 +367,11 @@ main (void)
     cmocka_unit_test (zeros_that_are_lost_again_and_again_fail_a_flush_too),
     cmocka_unit_test (an_answer_however_bad_between_two_losses_begins_patience_anew),
     cmocka_unit_test (a_writer_at_the_bound_of_dirt_is_told_when_nothing_is_answered),
+    cmocka_unit_test (who_waits_for_less_dirt_is_not_overtaken),
+    cmocka_unit_test (all_who_fit_go_on_at_once_when_there_is_room),
+    cmocka_unit_test (what_is_admitted_counts_before_it_is_dirty),
+    cmocka_unit_test (zeros_beside_whole_pages_are_admitted_like_writes),
+    cmocka_unit_test (the_time_that_writers_waited_is_counted),
   };
 
   memset (ones, 1, sizeof ones);
