@@ -14,8 +14,6 @@
  * A page that is mapped may change at any time, so it travels as a copy only; if it is mapped writable
  * (kept), it is DIRTY again with the answer, and only a flush asks for that.
  *
- * Every write-like request passes wb_gate between its choice and its submission (architecture, 6.2).
- *
  * Threads  wb_start from any, with no lock held; answers come from the origin.
  * Cost     a request is found by going over its stripe's dirty segments from where the last one ended.
  */
@@ -108,14 +106,6 @@ overlaps_locked (struct inode *ino, struct range r)
     if (range_overlaps (container_of (n, struct wb, node)->range, r))
       return true;
   return false;
-}
-
-/* Later: an ordered tier may answer "not yet" here, with no lock held.  Today everything goes. */
-static bool
-wb_gate (struct wb *wb)
-{
-  (void) wb;
-  return true;
 }
 
 static void
@@ -805,7 +795,7 @@ wb_start (struct inode *ino, const struct wb_ask *ask, uint64_t *taken)
 
     if (!wb)
       break;                    /* an answer brings one back, and pumps */
-    if (pick (ino, ask, wb) != PICKED || !wb_gate (wb)) {
+    if (pick (ino, ask, wb) != PICKED) {
       wb_put (env, wb);
       break;
     }
