@@ -480,8 +480,8 @@ collect_locked (struct nbdconn *c, struct round *r)
     }
     c->pool->outstanding--;
     r->waited |= !is_back (req);
-    if (req->err == 0 && is_write_like (req))
-      c->nwritten++;
+    if (req->err == 0 && is_write_like (req) && !(req->flags & ORIGIN_FUA))
+      c->nwritten++;            /* a durable one needs no flush, and none may come */
     if (req->err == 0 && req->cmd == ORIGIN_FLUSH && (uint64_t) req->cookie > c->nflushed)
       c->nflushed = req->cookie;
     list_push_back (req->err == 0 && req->cmd == ORIGIN_STATUS ? &r->tells : &r->answers,

@@ -144,7 +144,7 @@ struct nbdconn {
   unsigned npromises;           /* threads that sent on it and have not come to drive yet */
   struct list followers;        /* struct nbdfollower */
   uint64_t born_ns;
-  uint64_t nwritten, nflushed;  /* writes answered; of these before the last good flush was sent */
+  uint64_t nwritten, nflushed;  /* writes answered, but durable ones; of these before the last good flush was sent */
   uint64_t used_ns;             /* when it was last sent to */
 
   _Atomic unsigned users;       /* threads in libnbd; grows under the lock only */

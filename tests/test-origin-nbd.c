@@ -300,6 +300,28 @@ TEST (an_idle_connection_stays_while_its_writes_are_not_flushed)
   fixture_close (&f);
 }
 
+TEST (an_idle_connection_goes_when_all_that_it_wrote_is_durable)
+{
+  static const enum origin_cmd cmds[] = { ORIGIN_WRITE, ORIGIN_ZERO, ORIGIN_TRIM };
+  struct fixture f;
+  char buf[4096] = "durable";
+  unsigned i;
+
+  fixture_init (&f, "size=1M extents=no");
+  f.params->connections = 1;
+  f.params->idle_ns = 20 * slowness () * NSEC_PER_MSEC;
+  fixture_begin (&f, NULL);
+  for (i = 0; i < PC_ARRAY_SIZE (cmds); i++) {
+    struct origin_req fua = { .cmd = cmds[i], .flags = ORIGIN_FUA, .off = 4096, .len = sizeof buf };
+
+    if (cmds[i] == ORIGIN_WRITE)
+      fua.buf = buf;
+    assert_int_equal (origin_do (f.origin, &fua), 0);
+    wait_for_connections (&f, 0);
+  }
+  fixture_close (&f);
+}
+
 static unsigned
 open_descriptors (void)
 {
@@ -521,6 +543,7 @@ main (void)
     cmocka_unit_test (demand_goes_before_readahead_and_that_before_writeback),
     cmocka_unit_test (more_connections_come_with_more_requests_and_go_when_idle),
     cmocka_unit_test (an_idle_connection_stays_while_its_writes_are_not_flushed),
+    cmocka_unit_test (an_idle_connection_goes_when_all_that_it_wrote_is_durable),
     cmocka_unit_test (the_last_connection_goes_when_idle_and_one_comes_when_needed),
     cmocka_unit_test (idle_connections_go_at_once_when_asked_to),
     cmocka_unit_test (an_origin_that_left_while_nothing_was_needed_is_waited_for),
