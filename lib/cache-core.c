@@ -209,6 +209,14 @@ pagecache_options_init (struct pagecache_options *o)
   o->revalidate = PAGECACHE_REVALIDATE_OPEN;
 }
 
+/* Tables and segments cost about 2 % where pages are scattered and dirty; more than that is made room for by giving
+ * frames back.
+ */
+#define FRAMES_OF(size, reserve) (((size) - (reserve) - (size) / 32) / PAGE_SIZE)
+
+_Static_assert (FRAMES_OF (PAGECACHE_SIZE_MAX, PAGECACHE_SIZE_MAX / 16) <= EVICT_MAX_FRAMES,
+                "the largest cache's frames have numbers");
+
 /* Everything that holds bytes, out of one budget (D13). */
 static int
 make_memory (struct pagecache *pc)
@@ -226,12 +234,7 @@ make_memory (struct pagecache *pc)
   err = bounce_create (&pc->budget, piece, (unsigned) (reserve / piece), (unsigned) (reserve / piece / 2), &pc->bounce);
   if (err)
     return err;
-  /* Tables and segments cost about 2 % where pages are scattered and dirty; more than that is made room
-   * for by giving frames back.
-   */
-  nframes = (uint32_t) ((size - reserve - size / 32) / PAGE_SIZE);
-  if (nframes > EVICT_MAX_FRAMES)
-    return EINVAL;
+  nframes = (uint32_t) FRAMES_OF (size, reserve);
   err = memfile_create (&pc->budget, nframes, &pc->mf);
   if (err)
     return err;
@@ -317,7 +320,7 @@ cache_create (const struct pagecache_options *opt, const struct cache_factory *f
     err = ENOMEM;
     goto free_pc;
   }
-  err = opt->cache_size < (uint64_t) 1 << 20 ? EINVAL : 0;
+  err = opt->cache_size < PAGECACHE_SIZE_MIN || opt->cache_size > PAGECACHE_SIZE_MAX ? EINVAL : 0;
   if (!err && opt->mode != PAGECACHE_NONE)
     err = make_memory (pc);
   if (!err && opt->mode != PAGECACHE_NONE)

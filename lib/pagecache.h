@@ -70,12 +70,16 @@ struct pagecache_origin {
   uint64_t reconnect_ns;
 };
 
+/* Bounds of cache_size; the upper one is what frames can be counted. */
+#define PAGECACHE_SIZE_MIN (UINT64_C (1) << 20)
+#define PAGECACHE_SIZE_MAX (UINT64_C (512) << 30)
+
 enum { PAGECACHE_LOG_DEBUG, PAGECACHE_LOG_INFO, PAGECACHE_LOG_WARNING, PAGECACHE_LOG_ERROR };
 
 struct pagecache_options {
   struct pagecache_origin origin;
   enum pagecache_mode mode;
-  uint64_t cache_size;
+  uint64_t cache_size;          /* PAGECACHE_SIZE_MIN to _MAX; pagecache_create: else EINVAL */
   uint64_t readahead;           /* 0: off */
   uint64_t dirty_max, dirty_background;
   uint64_t dirty_expire_ns;

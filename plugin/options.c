@@ -469,7 +469,7 @@ static const struct rule rules[OPTION_NR] = {
   [OPTION_CACHE] =
   { "cache", "writeback, writethrough, none or unsafe", read_cache, false },
   [OPTION_CACHE_SIZE] =
-  { "cache-size", "1M to 8T; a number and one of b k m g t", read_cache_size, false },
+  { "cache-size", "1M to 512G; a number and one of b k m g t", read_cache_size, false },
   [OPTION_CACHE_READAHEAD] =
   { "cache-readahead", "off, or 4K to an eighth of cache-size", read_cache_readahead, false },
   [OPTION_CACHE_DIRTY_MAX] =
@@ -828,7 +828,7 @@ share_of (const struct option_share *s, uint64_t cache_size)
 {
   if (!s->is_percent)
     return s->bytes;
-  /* Divide first: no product of 8 TiB and 100 is near the edge, but the habit is. */
+  /* Divide first: no product of 512 GiB and 100 is near the edge, but the habit is. */
   return cache_size / 100 * s->percent + cache_size % 100 * s->percent / 100;
 }
 

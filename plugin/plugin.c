@@ -137,7 +137,8 @@ on_get_ready (void)
   }
   err = pagecache_create (&plugin.options.cache, &plugin.cache);
   if (err != 0) {
-    nbdkit_error ("pagecache: the cache cannot be set up: %s", strerror (err));
+    nbdkit_error ("pagecache: the cache cannot be set up with cache-size=%ju: %s",
+                  (uintmax_t) plugin.options.cache.cache_size, strerror (err));
     return -1;
   }
   /* Connect once now: an origin that is not there is said while somebody listens (D11). */

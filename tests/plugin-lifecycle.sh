@@ -22,7 +22,7 @@ run () {
   grep -q -- "$pattern" "$tmp/out" || { cat "$tmp/out"; fail "no $pattern: $*"; }
 }
 
-run 1 'error: pagecache: the cache cannot be set up: Cannot allocate memory' \
+run 1 'error: pagecache: the cache cannot be set up with cache-size=268435456: Cannot allocate memory' \
   FAKE_CREATE=12 -- -f "$fake" nbd://host/
 run 1 'error: pagecache: the probe of host gave: Connection refused' \
   FAKE_PROBE=111 -- "$fake" nbd://host/

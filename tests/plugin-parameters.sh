@@ -31,7 +31,7 @@ refused () {
 }
 
 uri=nbd://localhost:1/
-size='(allowed: 1M to 8T; a number and one of b k m g t)'
+size='(allowed: 1M to 512G; a number and one of b k m g t)'
 seconds='(allowed: 0.001 to 604800 seconds)'
 
 # nbd.B-1, nbd.B-2, nbd.B-3, nbd.B-4, nbd.B-5, nbd.B-8, nbd.B-9, nbd.B-13, nbd.B-14, nbd.B-15,
@@ -42,6 +42,7 @@ refused "cache-size=1GiB: a suffix is one letter $size" $uri cache-size=1GiB
 refused "cache-size=-1: negative $size" $uri cache-size=-1
 refused "cache-size=0: too small $size" $uri cache-size=0
 refused "cache-size=9E: too large $size" $uri cache-size=9E
+refused "cache-size=549755813889: too large $size" $uri cache-size=549755813889
 refused "cache-size=99999999999G: too large $size" $uri cache-size=99999999999G
 refused "cache-size=2G: given twice" $uri cache-size=1G cache-size=2G
 refused "uri=nbd://b/: given twice" nbd://a/ uri=nbd://b/

@@ -656,6 +656,29 @@ TEST (an_error_is_said_however_often_connections_came_and_went)
   }
 }
 
+/* Without memory for it: in this mode none is taken. */
+TEST (a_cache_has_no_more_frames_than_can_be_counted)
+{
+  static const struct { uint64_t size; int err; } sizes[] = {
+    { PAGECACHE_SIZE_MIN - 1, EINVAL }, { PAGECACHE_SIZE_MIN, 0 }, { PAGECACHE_SIZE_MIN + 1, 0 },
+    { PAGECACHE_SIZE_MAX - 1, 0 }, { PAGECACHE_SIZE_MAX, 0 }, { PAGECACHE_SIZE_MAX + 1, EINVAL },
+    { UINT64_C (1) << 44, EINVAL }, { UINT64_MAX, EINVAL },
+  };
+  const struct cache_factory factory = { 0 };
+  struct pagecache_options o;
+  struct pagecache *pc;
+  unsigned i;
+
+  for (i = 0; i < PC_ARRAY_SIZE (sizes); i++) {
+    pagecache_options_init (&o);
+    o.mode = PAGECACHE_NONE;
+    o.cache_size = sizes[i].size;
+    assert_int_equal (cache_create (&o, &factory, NULL, &pc), sizes[i].err);
+    if (sizes[i].err == 0)
+      pagecache_free (pc);
+  }
+}
+
 int
 main (void)
 {
@@ -671,6 +694,7 @@ main (void)
     cmocka_unit_test (exports_that_nobody_uses_make_way_for_one_that_is_opened),
     cmocka_unit_test (more_exports_in_use_than_memory_holds_are_refused),
     cmocka_unit_test (a_name_that_is_opened_twice_at_once_has_one_inode),
+    cmocka_unit_test (a_cache_has_no_more_frames_than_can_be_counted),
     cmocka_unit_test (without_a_cache_a_lost_connection_is_told_for_what_was_not_flushed_only),
     cmocka_unit_test (exports_that_nobody_has_open_make_way_when_descriptors_are_short),
     cmocka_unit_test (an_origin_that_takes_less_than_a_page_is_refused),
@@ -678,5 +702,6 @@ main (void)
     cmocka_unit_test (an_error_is_said_however_often_connections_came_and_went),
   };
 
+  cmocka_set_test_filter (getenv ("PC_TEST"));
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -429,7 +429,7 @@ TEST (a_parameter_is_given_once)
 /* nbd.B-2, nbd.B-3, nbd.B-4, nbd.B-5, nbd.B-9, nbd.B-13, nbd.B-14, nbd.B-18 */
 TEST (bad_values_are_named_with_what_is_allowed)
 {
-#define SIZES " (allowed: 1M to 8T; a number and one of b k m g t)"
+#define SIZES " (allowed: 1M to 512G; a number and one of b k m g t)"
 #define SECONDS " (allowed: 0.001 to 604800 seconds)"
 #define MODES " (allowed: writeback, writethrough, none or unsafe)"
   expect_refused (ORIGIN "cache-size=", "cache-size=: empty value" SIZES);
@@ -441,7 +441,8 @@ TEST (bad_values_are_named_with_what_is_allowed)
   expect_refused (ORIGIN "cache-size=0", "cache-size=0: too small" SIZES);
   expect_refused (ORIGIN "cache-size=1048575", "cache-size=1048575: too small" SIZES);
   expect_refused (ORIGIN "cache-size=9E", "cache-size=9E: too large" SIZES);
-  expect_refused (ORIGIN "cache-size=9T", "cache-size=9T: too large" SIZES);
+  expect_refused (ORIGIN "cache-size=8T", "cache-size=8T: too large" SIZES);
+  expect_refused (ORIGIN "cache-size=549755813889", "cache-size=549755813889: too large" SIZES);
   expect_refused (ORIGIN "cache=fast", "cache=fast: unknown mode" MODES);
   expect_refused (ORIGIN "cache=WriteBack", "cache=WriteBack: unknown mode" MODES);
   expect_refused (ORIGIN "connections=0", "connections=0: out of range (allowed: 1 to 64)");
@@ -557,8 +558,12 @@ TEST (sizes_are_checked_against_each_other)
   assert_int_equal (o.cache.dirty_max, 64 * KIB);
   assert_int_equal (o.cache.dirty_background, 64 * KIB / 5);
   options_release (&o);
-  o = expect_taken (ORIGIN "cache-size=8T");
-  assert_int_equal (o.cache.dirty_max, UINT64_C (4) << 40);
+  o = expect_taken (ORIGIN "cache-size=549755813887");
+  assert_int_equal (o.cache.cache_size, PAGECACHE_SIZE_MAX - 1);
+  options_release (&o);
+  o = expect_taken (ORIGIN "cache-size=512G");
+  assert_int_equal (o.cache.cache_size, PAGECACHE_SIZE_MAX);
+  assert_int_equal (o.cache.dirty_max, PAGECACHE_SIZE_MAX / 2);
   options_release (&o);
 }
 
@@ -618,7 +623,7 @@ TEST (a_message_is_one_line_whatever_the_value)
 TEST (without_memory_nothing_is_lost_but_the_message)
 {
   static const char *const lines[][4] = {
-    { "uri=nbds+unix://me@/x?socket=s&tls-psk-file=keys", "cache-size=8T", "cache-stats=stats" },
+    { "uri=nbds+unix://me@/x?socket=s&tls-psk-file=keys", "cache-size=512G", "cache-stats=stats" },
     { "uri=nbd://host/x", "cache=fast" },
     { "socket=s", "export=e", "cach=x" },
     { "hostname=h", "tls-certificates=pki", "tls-psk=keys" },
