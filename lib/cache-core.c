@@ -725,6 +725,43 @@ forget_export_locked (struct export *ex)
   free (ex);
 }
 
+static struct export *
+find_same_locked (struct export *ex)
+{
+  struct list_node *n;
+
+  if (!ex->canonical)
+    return NULL;
+  list_for_each (n, &ex->pc->exports) {
+    struct export *o = container_of (n, struct export, node);
+
+    if (o != ex && o->state == EXPORT_READY
+        && (strcmp (o->name, ex->canonical) == 0 || (o->canonical && strcmp (o->canonical, ex->canonical) == 0)))
+      return o;
+  }
+  return NULL;
+}
+
+/* "" and its canonical name are one inode (D9), and two that came at once meet here: the export that was there before
+ * ex, which is OPENING and ours; or NULL.  One that nobody has open is looked at first, as when it is asked for by
+ * the name that it has.  The table is held, and may be let go meanwhile.
+ */
+static struct export *
+meet_same_locked (struct export *ex)
+{
+  struct pagecache *pc = ex->pc;
+  struct export *same;
+
+  while ((same = find_same_locked (ex)) != NULL)
+    if (same->looking)
+      pthread_cond_wait (&pc->changed, &pc->table.mutex);
+    else if (same->files == 0 && cache_is_old_locked (same))
+      destroy_export (same);
+    else
+      return same;
+  return NULL;
+}
+
 /* The export of that name with one file more.  Opened by whoever comes first; the others wait for him. */
 static int
 get_export (struct pagecache *pc, const char *asked, struct export **ret)
@@ -765,20 +802,7 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
     lock_drop (&pc->table);
     return err;
   }
-  /* "" and its canonical name are one inode (D9); two that came at once meet here. */
-  same = NULL;
-  if (ex->canonical) {
-    struct list_node *n;
-
-    list_for_each (n, &pc->exports) {
-      struct export *o = container_of (n, struct export, node);
-
-      if (o != ex && o->state == EXPORT_READY
-          && (strcmp (o->name, ex->canonical) == 0
-              || (o->canonical && strcmp (o->canonical, ex->canonical) == 0)))
-        same = o;
-    }
-  }
+  same = meet_same_locked (ex);
   ex->state = EXPORT_READY;
   if (same) {
     same->files++;

@@ -33,6 +33,9 @@ struct world {
   struct origin *last;          /* the origin opened last */
   unsigned opens;
   const char *canonical;
+  void (*meanwhile) (struct world *);   /* called while somebody looks whether the origin is what it was */
+  struct pagecache *pc;
+  unsigned looks;
   int (*open) (void *, const char *, struct evloop *, struct origin **, char **, char **);     /* or in memory */
 };
 
@@ -61,11 +64,27 @@ mem_open (void *arg, const char *name, struct evloop *loop, struct origin **ret,
   err = origin_mem_create (&w->info, ret);
   if (!err) {
     w->last = *ret;
-    w->opens++;
     if (w->canonical)
       *canonical = strdup (w->canonical);
+    __atomic_add_fetch (&w->opens, 1, __ATOMIC_RELEASE);
   }
   return err;
+}
+
+/* As the servers' sizes say. */
+static int
+mem_look (void *arg, const char *name, const struct origin *was, const char *canonical, char **differs)
+{
+  struct world *w = arg;
+
+  (void) name;
+  (void) canonical;
+  w->looks++;
+  if (w->meanwhile)
+    w->meanwhile (w);
+  if (was->info.size != w->info.size)
+    *differs = strdup ("another size");
+  return 0;
 }
 
 static int
@@ -79,7 +98,9 @@ mem_list (void *arg, int (*fn) (void *, const char *, const char *), void *fn_ar
 static struct pagecache *
 start (struct world *w, void (*tune) (struct pagecache_options *))
 {
-  struct cache_factory factory = { .probe = mem_probe, .open = w->open ? w->open : mem_open, .list = mem_list, .arg = w };
+  struct cache_factory factory = {
+    .probe = mem_probe, .open = w->open ? w->open : mem_open, .look = mem_look, .list = mem_list, .arg = w,
+  };
   struct pagecache_options o;
   struct pagecache *pc;
 
@@ -96,6 +117,7 @@ start (struct world *w, void (*tune) (struct pagecache_options *))
     tune (&o);
   assert_int_equal (cache_create (&o, &factory, NULL, &pc), 0);
   assert_int_equal (pagecache_start (pc), 0);
+  w->pc = pc;
   return pc;
 }
 
@@ -285,6 +307,85 @@ TEST (two_names_of_one_canonical_export_share_an_inode)
   pagecache_close (a);
   pagecache_close (b);
   assert_int_equal (pagecache_drain (pc, NULL), 0);
+  pagecache_free (pc);
+}
+
+/* D18: whatever it is called by who comes first. */
+TEST (who_comes_first_by_another_name_finds_the_disk_as_it_is_now)
+{
+  struct world world = { .canonical = "disk" };
+  struct pagecache *pc = start (&world, NULL);
+  struct pagecache_file *a, *b;
+  struct inode *before;
+
+  assert_int_equal (pagecache_open (pc, "disk", false, &a), 0);
+  before = cache_file_inode (a);
+  pagecache_close (a);
+  assert_int_equal (pagecache_open (pc, "", false, &a), 0);
+  assert_ptr_equal (cache_file_inode (a), before);
+  assert_int_equal (world.looks, 1);
+  pagecache_close (a);
+
+  world.info.size = SIZE / 2;
+  assert_int_equal (pagecache_open (pc, "", false, &a), 0);
+  assert_int_equal (world.looks, 2);
+  assert_int_equal (pagecache_get_info (a)->size, SIZE / 2);
+  assert_int_equal (pagecache_open (pc, "disk", false, &b), 0);
+  assert_ptr_equal (cache_file_inode (a), cache_file_inode (b));
+  pagecache_close (a);
+  pagecache_close (b);
+  pagecache_free (pc);
+}
+
+static struct {
+  pthread_t thread;
+  struct pagecache_file *file;
+  atomic_bool over;
+} alias;
+
+static void *
+open_by_alias (void *arg)
+{
+  struct world *w = arg;
+
+  assert_int_equal (pagecache_open (w->pc, "", false, &alias.file), 0);
+  atomic_store (&alias.over, true);
+  return NULL;
+}
+
+/* It has opened the origin, and would be done long before then if it did not wait. */
+static void
+alias_comes (struct world *w)
+{
+  struct clock clock = CLOCK_REAL_INIT;
+  unsigned before = w->opens;
+  uint64_t end_ns;
+
+  w->meanwhile = NULL;
+  assert_int_equal (pthread_create (&alias.thread, NULL, open_by_alias, w), 0);
+  while (__atomic_load_n (&w->opens, __ATOMIC_ACQUIRE) == before)
+    sched_yield ();
+  end_ns = clock_now (&clock) + 50 * NSEC_PER_MSEC;
+  while (!atomic_load (&alias.over) && clock_now (&clock) < end_ns)
+    sched_yield ();
+}
+
+TEST (who_comes_by_another_name_while_the_disk_is_looked_at_waits)
+{
+  struct world world = { .canonical = "disk" };
+  struct pagecache *pc = start (&world, NULL);
+  struct pagecache_file *a;
+
+  assert_int_equal (pagecache_open (pc, "disk", false, &a), 0);
+  pagecache_close (a);
+  world.meanwhile = alias_comes;
+  world.info.size = SIZE / 2;
+  assert_int_equal (pagecache_open (pc, "disk", false, &a), 0);
+  pthread_join (alias.thread, NULL);
+  assert_ptr_equal (cache_file_inode (a), cache_file_inode (alias.file));
+  assert_int_equal (pagecache_get_info (a)->size, SIZE / 2);
+  pagecache_close (a);
+  pagecache_close (alias.file);
   pagecache_free (pc);
 }
 
@@ -690,6 +791,8 @@ main (void)
     cmocka_unit_test (the_same_written_through_while_connections_are_lost),
     cmocka_unit_test (a_name_that_fails_leaves_nothing),
     cmocka_unit_test (two_names_of_one_canonical_export_share_an_inode),
+    cmocka_unit_test (who_comes_first_by_another_name_finds_the_disk_as_it_is_now),
+    cmocka_unit_test (who_comes_by_another_name_while_the_disk_is_looked_at_waits),
     cmocka_unit_test (an_export_that_is_opened_waits_for_memory),
     cmocka_unit_test (exports_that_nobody_uses_make_way_for_one_that_is_opened),
     cmocka_unit_test (more_exports_in_use_than_memory_holds_are_refused),
