@@ -495,15 +495,14 @@ find_locked (struct pagecache *pc, const char *name)
   return NULL;
 }
 
-/* The export without a file that was closed longest ago goes, if more than `keep` there are and nothing of it is
- * to be written back (then: next time).
+/* The export without a file that was closed longest ago goes, if more than `keep` there are.  Those of which something
+ * is to be written back stay, and hold up no other: their origin may be away for good.
  */
 static bool
 drop_oldest_locked (struct pagecache *pc, unsigned keep)
 {
   struct export *oldest = NULL;
   struct list_node *n;
-  struct inode_dirty d;
   unsigned unused = 0;
 
   list_for_each (n, &pc->exports) {
@@ -512,13 +511,10 @@ drop_oldest_locked (struct pagecache *pc, unsigned keep)
     if (ex->state != EXPORT_READY || ex->files || ex->refs)
       continue;
     unused++;
-    if (!oldest || ex->closed_ns < oldest->closed_ns)
+    if ((!oldest || ex->closed_ns < oldest->closed_ns) && export_unsaved (ex) == 0)
       oldest = ex;
   }
-  if (unused <= keep)
-    return false;
-  d = inode_get_dirty (oldest->ino);
-  if (d.dirty + d.writing + d.unstable)
+  if (unused <= keep || !oldest)
     return false;
   destroy_export (oldest);
   return true;
@@ -776,7 +772,7 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
     ex = find_locked (pc, name);
     if (!ex) {
       /* Lets the table go: somebody may have opened the name meanwhile, and one export has one inode. */
-      if (drop_oldest_locked (pc, MAX_EMPTY))
+      if (drop_oldest_locked (pc, pc->nexports < MAX_IDS - 1 ? MAX_EMPTY : 0))
         continue;
       break;
     }

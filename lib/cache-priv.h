@@ -92,6 +92,15 @@ struct pagecache_file {
   void *gone_arg;
 };
 
+/* Bytes that the origin has not made durable yet. */
+static inline uint64_t
+export_unsaved (struct export *ex)
+{
+  struct inode_dirty d = inode_get_dirty (ex->ino);
+
+  return d.dirty + d.writing + d.unstable;
+}
+
 extern int public_errno (int err);
 extern void report_why (struct pagecache *, const char *name, char *why);
 extern void write_stats_file (struct pagecache *);

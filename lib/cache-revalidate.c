@@ -103,14 +103,6 @@ cache_admit (struct export *ex, uint64_t off, uint64_t len)
 /*----------------------------------------------------------------------*/
 /* We look. */
 
-static uint64_t
-unsaved (struct export *ex)
-{
-  struct inode_dirty d = inode_get_dirty (ex->ino);
-
-  return d.dirty + d.writing + d.unstable;
-}
-
 static bool
 may_look (struct export *ex)
 {
@@ -136,7 +128,7 @@ look (struct export *ex, bool opening)
   atomic_store (&ex->look_after_ns, err ? clock_now (pc->clock) + RETRY_NS : 0);
   if (!differs)
     ex->reported = false;
-  else if (opening && unsaved (ex) == 0) {
+  else if (opening && export_unsaved (ex) == 0) {
     log_warning (&pc->log, "%s: the origin is not what it was: %s; what was cached is dropped", ex->origin->name,
                  differs);
     all = true;
@@ -144,7 +136,7 @@ look (struct export *ex, bool opening)
   else {
     if (!ex->reported)
       log_error (&pc->log, "%s: the origin is not what it was: %s; unchanged blocks are dropped, %" PRIu64
-                 " bytes that clients wrote are kept", ex->origin->name, differs, unsaved (ex));
+                 " bytes that clients wrote are kept", ex->origin->name, differs, export_unsaved (ex));
     ex->reported = true;
     inode_invalidate (ex->ino, RANGE_ALL);
   }
@@ -179,7 +171,7 @@ cache_is_old_locked (struct export *ex)
   assert (ex->files == 0);
   if (may_look (ex) && look_locked (ex, true))
     return true;
-  return atomic_load (&ex->stale) && unsaved (ex) == 0;
+  return atomic_load (&ex->stale) && export_unsaved (ex) == 0;
 }
 
 /* Exports with files, one after the other.  The table is held, and is let go meanwhile. */

@@ -565,6 +565,102 @@ TEST (a_name_that_is_opened_twice_at_once_has_one_inode)
   pagecache_free (pc);
 }
 
+static unsigned quiet_closes;
+
+static void
+quiet_close (struct origin *o)
+{
+  quiet_closes++;
+  free (o);
+}
+
+/* One that takes no write; of the others nobody asks anything. */
+static int
+stuck_or_quiet_open (void *arg, const char *name, struct evloop *loop, struct origin **ret, char **canonical,
+                     char **why)
+{
+  static const struct origin_ops ops = {
+    .name = "bare", .submit = bare_submit, .depth = bare_depth, .is_up = bare_is_up, .close = quiet_close,
+  };
+  struct world *w = arg;
+  int err;
+
+  if (strcmp (name, "stuck") != 0) {
+    err = bare_open (arg, name, loop, ret, canonical, why);
+    (*ret)->ops = &ops;
+    return err;
+  }
+  err = origin_mem_create (&w->info, ret);
+  w->last = *ret;
+  return err;
+}
+
+TEST (an_export_that_cannot_be_written_back_holds_up_no_other_that_may_go)
+{
+  struct world world = { .open = stuck_or_quiet_open };
+  struct pagecache *pc = start (&world, tune_roomy);
+  struct pagecache_file *f;
+  char name[20];
+  unsigned i;
+
+  quiet_closes = 0;
+  assert_int_equal (pagecache_open (pc, "stuck", false, &f), 0);
+  origin_mem_close_door (world.last, ORIGIN_WRITE);
+  assert_int_equal (pagecache_write (f, "abc", 3, 0, 0), 0);
+  pagecache_close (f);
+  for (i = 0; i < 1200 && quiet_closes == 0; i++) {
+    snprintf (name, sizeof name, "n%u", i);
+    assert_int_equal (pagecache_open (pc, name, false, &f), 0);
+    pagecache_close (f);
+  }
+  assert_true (quiet_closes > 0);
+  origin_mem_open_door (world.last, ORIGIN_WRITE);
+  assert_int_equal (pagecache_drain (pc, NULL), 0);
+  pagecache_free (pc);
+}
+
+#define MOST_EXPORTS 4095
+
+/* Whoever could make way may be looked at by write-back just now: then again. */
+static int
+open_patiently (struct pagecache *pc, const char *name, struct pagecache_file **f)
+{
+  struct clock clock = CLOCK_REAL_INIT;
+  uint64_t end_ns = clock_now (&clock) + 10 * NSEC_PER_SEC;
+  int err;
+
+  while ((err = pagecache_open (pc, name, false, f)) == ENOMEM && clock_now (&clock) < end_ns)
+    sched_yield ();
+  return err;
+}
+
+/* Each has a number, and those that nobody has open give theirs back. */
+TEST (so_many_exports_can_be_open_at_once_and_not_one_more)
+{
+  struct world world = { .open = stuck_or_quiet_open };
+  struct pagecache *pc = start (&world, tune_roomy);
+  struct pagecache_file **f = calloc (MOST_EXPORTS + 1, sizeof *f);
+  char name[20];
+  unsigned i;
+
+  for (i = 0; i < 900; i++) {
+    snprintf (name, sizeof name, "n%u", i);
+    assert_int_equal (pagecache_open (pc, name, false, &f[0]), 0);
+    pagecache_close (f[0]);
+  }
+  for (i = 0; i < MOST_EXPORTS; i++) {
+    snprintf (name, sizeof name, "x%u", i);
+    assert_int_equal (open_patiently (pc, name, &f[i]), 0);
+  }
+  assert_int_equal (pagecache_open (pc, "y", false, &f[i]), ENOMEM);
+  pagecache_close (f[7]);
+  assert_int_equal (open_patiently (pc, "y", &f[7]), 0);
+  for (i = 0; i < MOST_EXPORTS; i++)
+    pagecache_close (f[i]);
+  free (f);
+  pagecache_free (pc);
+}
+
 /* Descriptors, of which there are few. */
 static struct {
   unsigned free, rests;
@@ -797,6 +893,8 @@ main (void)
     cmocka_unit_test (exports_that_nobody_uses_make_way_for_one_that_is_opened),
     cmocka_unit_test (more_exports_in_use_than_memory_holds_are_refused),
     cmocka_unit_test (a_name_that_is_opened_twice_at_once_has_one_inode),
+    cmocka_unit_test (an_export_that_cannot_be_written_back_holds_up_no_other_that_may_go),
+    cmocka_unit_test (so_many_exports_can_be_open_at_once_and_not_one_more),
     cmocka_unit_test (a_cache_has_no_more_frames_than_can_be_counted),
     cmocka_unit_test (without_a_cache_a_lost_connection_is_told_for_what_was_not_flushed_only),
     cmocka_unit_test (exports_that_nobody_has_open_make_way_when_descriptors_are_short),
