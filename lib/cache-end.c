@@ -39,11 +39,10 @@ static int
 drain_export (struct pagecache *pc, struct export *ex, uint64_t *lost)
 {
   struct name_lost l = { .pc = pc, .ino = ex->ino };
-  struct inode_dirty dirty = inode_get_dirty (ex->ino);
   struct inode_op op;
   int err;
 
-  if (dirty.dirty + dirty.writing + dirty.unstable == 0)
+  if (export_unsaved (ex) == 0)
     return 0;
   inode_op_sync (&op, ex->ino, RANGE_ALL, INODE_FUA);
   /* It ends: an origin that is away fails its requests after `reconnect`; one that can be connected to and does not answer,
@@ -102,13 +101,24 @@ pagecache_drain (struct pagecache *pc, uint64_t *lost_bytes)
 /*----------------------------------------------------------------------*/
 /* Counters. */
 
+/* What the origin calls it, else what it was asked for by: by a client, or by the parameters. */
+static const char *
+stats_name (const struct export *ex)
+{
+  if (ex->canonical && ex->canonical[0])
+    return ex->canonical;
+  if (ex->name[0])
+    return ex->name;
+  return ex->origin->export_name && ex->origin->export_name[0] ? ex->origin->export_name : "default";
+}
+
 static void
 say (void (*fn) (void *, const char *), void *arg, const char *name, const char *what, uint64_t value)
 {
   struct log_name quoted;       /* a name is its origin's or a client's: one line stays one line (S-3) */
   char line[256];
 
-  snprintf (line, sizeof line, "%s.%s=%" PRIu64, name[0] ? log_quote_string (&quoted, name) : "default", what, value);
+  snprintf (line, sizeof line, "%s.%s=%" PRIu64, log_quote_string (&quoted, name), what, value);
   fn (arg, line);
 }
 
@@ -131,7 +141,7 @@ pagecache_stats (struct pagecache *pc, void (*fn) (void *, const char *), void *
       continue;
     ex->refs++;
     lock_drop (&pc->table);
-    name = ex->canonical && ex->canonical[0] ? ex->canonical : ex->name;
+    name = stats_name (ex);
     s = inode_get_stats (ex->ino);
     d = inode_get_dirty (ex->ino);
     origin_get_stats (ex->origin, &os);
@@ -146,6 +156,7 @@ pagecache_stats (struct pagecache *pc, void (*fn) (void *, const char *), void *
     say (fn, arg, name, "origin_writes", os.writes);
     say (fn, arg, name, "origin_flushes", os.flushes);
     say (fn, arg, name, "reconnects", os.reconnects);
+    /* Of the whole cache, in each export's lines: who reads those of one export finds them. */
     say (fn, arg, name, "frames", memfile_in_use (pc->mf));
     say (fn, arg, name, "metadata_bytes", atomic_load (&pc->budget.by_class[BUDGET_META])
          + atomic_load (&pc->budget.by_class[BUDGET_FIXED]));

@@ -244,7 +244,7 @@ make_origin (const struct nbdlink_params *params, const char *name, struct evloo
     list_init (&p->queue[i]);
   list_init (&p->status_queue);
   list_init (&p->dying);
-  p->export_name = strdup (name);
+  p->base.export_name = p->export_name = strdup (name);
   if (link->canonical != NULL)
     p->canonical = strdup (link->canonical);
   p->base.description = p->description = nbd_get_export_description (link->h);  /* NULL: it has none */

@@ -202,6 +202,7 @@ struct origin {
   unsigned most_conns;          /* connections at a time that carry requests; 0: up to 64 */
   uint64_t give_up_ns;          /* ENOTCONN again and again for so long: whoever repeats it fails; 0: never */
   const char *description;      /* the origin's words about the export, or NULL; for people */
+  const char *export_name;      /* by which it was asked for, or NULL where exports have no names */
   char name[128];               /* printable: "nbd://host/export"; for messages only */
 };
 

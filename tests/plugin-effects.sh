@@ -294,10 +294,31 @@ for name in hits misses joined fills fill_bytes readahead_bytes readahead_wasted
             metadata_bytes; do
   grep -q "\.$name=" stats || fail "cache-stats lacks $name"
 done
+# A line begins with the export's name.
+names () {
+  local want=$1
+
+  shift
+  with "$@" cache-stats=stats
+  client "h = connect('$cache_sock')
+h.shutdown()"
+  done_with
+  [ "$(sed 's/\.[a-z_]*=[0-9]*$//' stats | sort -u)" = "$want" ] || { cat stats; fail "names of $*"; }
+}
+names a socket=origin.sock
+names a socket=origin.sock export=a
+kill_origin
+durable="$tmp/durable.named"
+mkdir "$durable"
+start_origin size=1M exports=disk,other
+names disk socket=origin.sock export=disk
+names other "uri=nbd+unix:///other?socket=origin.sock"
 # Whatever an export is called, a line is a counter.
 kill_origin
 durable="$tmp/durable.any"
 start_origin size=1M
+names default socket=origin.sock
+names thing socket=origin.sock export=thing
 with socket=origin.sock dynamic-export=true cache-stats=stats
 client "
 for name in 'x\\ny=1', 'n' * 3000, 'a.b=c', '%s%n':

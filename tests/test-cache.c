@@ -32,7 +32,7 @@ struct world {
   struct origin_info info;
   struct origin *last;          /* the origin opened last */
   unsigned opens;
-  const char *canonical;
+  const char *canonical, *export_name;
   void (*meanwhile) (struct world *);   /* called while somebody looks whether the origin is what it was */
   struct pagecache *pc;
   unsigned looks;
@@ -64,6 +64,7 @@ mem_open (void *arg, const char *name, struct evloop *loop, struct origin **ret,
   err = origin_mem_create (&w->info, ret);
   if (!err) {
     w->last = *ret;
+    (*ret)->export_name = w->export_name;
     if (w->canonical)
       *canonical = strdup (w->canonical);
     __atomic_add_fetch (&w->opens, 1, __ATOMIC_RELEASE);
@@ -387,6 +388,42 @@ TEST (who_comes_by_another_name_while_the_disk_is_looked_at_waits)
   pagecache_close (a);
   pagecache_close (alias.file);
   pagecache_free (pc);
+}
+
+static void
+note_name (void *arg, const char *line)
+{
+  const char *hits = strstr (line, ".hits=");
+
+  if (hits)
+    snprintf (arg, 100, "%.*s", (int) (hits - line), line);
+}
+
+TEST (counters_have_the_name_of_the_origin_or_that_of_the_client_or_that_of_the_parameters)
+{
+  static const struct { const char *canonical, *asked, *configured, *want; } names[] = {
+    { "disk", "", "other", "disk" },
+    { NULL, "asked", "other", "asked" },
+    { "", NULL, "other", "other" },
+    { NULL, NULL, "other", "other" },
+    { NULL, NULL, "", "default" },
+    { NULL, "", NULL, "default" },
+    { NULL, NULL, "a\nb", "a\\x0ab" },
+  };
+  unsigned i;
+
+  for (i = 0; i < PC_ARRAY_SIZE (names); i++) {
+    struct world world = { .canonical = names[i].canonical, .export_name = names[i].configured };
+    struct pagecache *pc = start (&world, NULL);
+    struct pagecache_file *f;
+    char name[100] = "";
+
+    assert_int_equal (pagecache_open (pc, names[i].asked, false, &f), 0);
+    assert_int_equal (pagecache_stats (pc, note_name, name), 0);
+    assert_string_equal (name, names[i].want);
+    pagecache_close (f);
+    pagecache_free (pc);
+  }
 }
 
 static atomic_bool opened;
@@ -889,6 +926,7 @@ main (void)
     cmocka_unit_test (two_names_of_one_canonical_export_share_an_inode),
     cmocka_unit_test (who_comes_first_by_another_name_finds_the_disk_as_it_is_now),
     cmocka_unit_test (who_comes_by_another_name_while_the_disk_is_looked_at_waits),
+    cmocka_unit_test (counters_have_the_name_of_the_origin_or_that_of_the_client_or_that_of_the_parameters),
     cmocka_unit_test (an_export_that_is_opened_waits_for_memory),
     cmocka_unit_test (exports_that_nobody_uses_make_way_for_one_that_is_opened),
     cmocka_unit_test (more_exports_in_use_than_memory_holds_are_refused),
