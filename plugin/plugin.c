@@ -79,7 +79,7 @@ struct handle {
   const struct pagecache_info *info;    /* fixed while open */
   struct log_name name;                 /* for messages */
   struct log_limit limit;
-  _Atomic bool gone;                    /* seen once */
+  _Atomic uint64_t gone_ns;             /* when the connection seemed to have ended; 0: never */
   struct list_node node;                /* in plugin.handles */
 };
 
@@ -259,21 +259,33 @@ on_unload (void)
 
 /* ---- A client comes and goes ---- */
 
-/* Does nobody wait any more?  nbdkit's sleep looks whether the server quits or this
- * connection has ended (K-24); asked with no time to sleep it only looks.
+/* A connection that seems to have ended is believed to have when that was so long ago: the server may quit, and the watcher
+ * not have said so yet.
+ */
+#define GONE_NS (50 * NSEC_PER_MSEC)
+
+/* Does nobody wait any more?  nbdkit's sleep looks whether the server quits or this connection has ended (K-24);
+ * asked with no time to sleep it only looks.  Each time that it finds one of these it writes a line to the log: it is asked
+ * no more after that.
  */
 static bool
 client_has_gone (void *arg)
 {
   struct handle *h = arg;
+  uint64_t seen_ns;
 
   /* While the server quits every sleep ends early, for those who are still there too: their
    * requests are carried out (D27).
    */
-  if (nbdkit_nanosleep (0, 0) == 0 || atomic_load (&plugin.quitting))
+  if (atomic_load (&plugin.quitting))
     return false;
-  /* The watcher may not have said so yet: believe it at the second time, a tenth of a second later. */
-  return atomic_exchange (&h->gone, true) && !atomic_load (&plugin.quitting);
+  seen_ns = atomic_load (&h->gone_ns);
+  if (seen_ns == 0) {
+    if (nbdkit_nanosleep (0, 0) != 0)
+      atomic_store (&h->gone_ns, clock_now (&plugin.clock));
+    return false;
+  }
+  return clock_now (&plugin.clock) >= seen_ns + GONE_NS && !atomic_load (&plugin.quitting);
 }
 
 /* Are there enough descriptors that `want' may be taken, and the reserve is left?  Exports that nobody has

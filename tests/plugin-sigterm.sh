@@ -64,6 +64,28 @@ fi
 client "h.shutdown()"
 wait_nbdkit cache || fail "the cache ended with $?"
 
+# Requests that wait for an origin while the server ends do not fill the log: nbdkit writes a line whenever it is asked
+# whether a client is still there.
+start_cache "${options[@]}" reconnect=0.2 timeout=$pc_slowness
+origin close read
+client "h = connect('$cache_sock')
+waiting = [aio_read(h, 4096, i * MIB) for i in range(16)]"
+origin wait read 1
+kill_nbdkit cache TERM
+# nbdkit 1.32 may hang up instead of answering.
+client "try:
+    for r in waiting:
+        r.wait()
+except nbd.Error:
+    pass
+del waiting, r, h"
+wait_nbdkit cache || fail "the cache ended with $?"
+# nbdkit 1.32 may die of answers to a connection that has gone.
+kill_origin
+restart_origin
+lines=$(grep -c 'aborting sleep' "$cache_log" || :)
+at_most "lines about sleep of 16 requests that wait" "$lines" 40
+
 # The origin does not come back: a line for what is lost, and a bad end (nbd.B-96).
 start_cache "${options[@]}" reconnect=1
 # The last close begins to write back: it comes as far as the door.
