@@ -596,32 +596,6 @@ choose (const struct evict *e)
            : EVICT_MAIN;
 }
 
-/* Only what nobody used, oldest first, and nothing moves: D19. */
-static unsigned
-pick_cold (struct evict *e, uint32_t out[], unsigned max)
-{
-  struct evict_queue *qu = &e->queue[EVICT_SMALL];
-  unsigned n = 0;
-  uint32_t slot;
-
-  while (n < max) {
-    struct walk w = { qu->tail, qu->tail_at };
-    bool live;
-
-    if (!walk_next (e, qu, &w, &slot))
-      break;
-    live = slot_is_live (e, EVICT_SMALL, slot);
-    if (live && get_heat (e, SLOT_FRAME (slot)) > 0)
-      break;
-    pop_slot (e, EVICT_SMALL, &slot);
-    if (live) {
-      take (e, EVICT_SMALL, SLOT_FRAME (slot));
-      out[n++] = SLOT_FRAME (slot);
-    }
-  }
-  return n;
-}
-
 /* The run that the last victim was part of goes on leaving, up to most. */
 static unsigned
 finish_run (struct evict *e, enum evict_queue_id q, uint32_t out[], unsigned n,
@@ -655,8 +629,6 @@ evict_pick (struct evict *e, uint32_t out[], unsigned max, unsigned flags)
   unsigned n = 0;
 
   e->warm = false;
-  if (flags & EVICT_COLD)
-    return pick_cold (e, out, max);
 
   while (n < max && evict_count (e) > 0) {
     enum evict_queue_id q = choose (e);

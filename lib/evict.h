@@ -75,13 +75,11 @@
 #define EVICT_AHEAD 1u        /* fetched ahead: nobody asked for it yet */
 
 /* Flags of evict_pick. */
-#define EVICT_COLD 1u         /* only from the small queue's tail and only while
-                                 that was never used; often none (D19) */
-#define EVICT_RUNS 2u         /* go on, up to 2 * max, while the next in line is
+#define EVICT_RUNS 1u         /* go on, up to 2 * max, while the next in line is
                                  cold and the neighbour of the frame before:
                                  what came as one run leaves as one (D20) */
 
-#define EVICT_OTHER 4u        /* from the queue whose turn it is not, if it has
+#define EVICT_OTHER 2u        /* from the queue whose turn it is not, if it has
                                  any: the one whose turn it is held only what
                                  may not leave */
 
@@ -169,8 +167,9 @@ static inline bool evict_is_ahead (const struct evict *e, uint32_t frame);
 extern bool evict_forget (struct evict *e, uint32_t frame);
 
 /* Take up to max victims (twice that with EVICT_RUNS) out of the queues, best
- * victim first; returns how many.  Less than max only when nothing (or, with EVICT_COLD, nothing cold)
- * is left within the scan bound.
+ * victim first; returns how many.  Less than max only when nothing is left.
+ * Frames that were used lately stay, unless the scan bound is reached first: so
+ * what is only fetched ahead takes no hot page's place (D19).
  */
 extern unsigned evict_pick (struct evict *e, uint32_t out[], unsigned max,
                             unsigned flags);

@@ -379,23 +379,6 @@ TEST (more_than_a_quarter_fetched_ahead_does_evict_itself)
   tear_down (&w);
 }
 
-TEST (only_cold_frames_are_given_to_who_asks_for_cold_ones)
-{
-  struct world w;
-  uint32_t out[10];
-
-  set_up (&w, 10);
-  fill (&w, 10);
-  evict_forget (&w.e, 0);
-  touch (&w, 4, 1);
-  assert_int_equal (evict_pick (&w.e, out, 10, EVICT_COLD), 3);
-  assert_int_equal (out[0], 1);
-  assert_int_equal (out[2], 3);
-  assert_int_equal (evict_pick (&w.e, out, 10, EVICT_COLD), 0);
-  assert_int_equal (evict_count (&w.e), 6);
-  tear_down (&w);
-}
-
 /* Neighbours follow the last victim, cold ones only, and no more than as many again. */
 TEST (a_run_that_begins_to_leave_leaves_whole)
 {
@@ -649,13 +632,13 @@ TEST (random_operations_leave_every_frame_in_one_place)
     }
     else if (op == 14) {
       unsigned max = get_random (&w) % 8;
-      unsigned dice = get_random (&w) % 4;
-      unsigned flags = dice == 0 ? EVICT_COLD : dice == 1 ? EVICT_RUNS : dice == 2 ? EVICT_OTHER : 0;
+      unsigned dice = get_random (&w) % 3;
+      unsigned flags = dice == 0 ? EVICT_RUNS : dice == 1 ? EVICT_OTHER : 0;
       unsigned n = evict_pick (&w.e, out, max, flags);
 
       if (flags == EVICT_RUNS)
         assert_in_range (n, max < count ? max : count, 2 * max);
-      else if (flags != EVICT_COLD)
+      else
         assert_int_equal (n, max < count ? max : count);
       for (unsigned i = 0; i < n; i++) {
         assert_int_equal (place[out[i]], IN);
@@ -800,7 +783,6 @@ main (void)
     cmocka_unit_test (what_was_fetched_ahead_and_never_used_is_told_as_waste),
     cmocka_unit_test (a_window_fetched_ahead_does_not_evict_itself),
     cmocka_unit_test (more_than_a_quarter_fetched_ahead_does_evict_itself),
-    cmocka_unit_test (only_cold_frames_are_given_to_who_asks_for_cold_ones),
     cmocka_unit_test (a_run_that_begins_to_leave_leaves_whole),
     cmocka_unit_test (the_queue_whose_turn_it_is_not_can_be_asked),
     cmocka_unit_test (the_tail_shows_what_the_next_pick_takes),
