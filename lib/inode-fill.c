@@ -387,11 +387,12 @@ page_is_wanted (struct inode *ino, struct stripe *st, uint64_t pgoff, uint64_t *
   return !zero && !fill_in_way (st, page);
 }
 
-/* From r.start on: the first fill that somebody must wait for (joined), or the run of pages to ask
- * for.  Returns what r.start.. is: 0 nothing missing up to *end; 1 a fill in flight covers it up to *end;
- * 2 pages [run->start, run->end) should be asked for.
- */
-enum plan { PLAN_NOTHING, PLAN_JOIN, PLAN_ASK };
+/* What is to be done for r.start and what follows it. */
+enum plan {
+  PLAN_NOTHING,                 /* it is there up to run->end */
+  PLAN_JOIN,                    /* *in_way, under way, brings it up to run->end */
+  PLAN_ASK,                     /* the pages of *run are to be asked for */
+};
 
 static enum plan
 plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, struct fill **in_way)
@@ -403,7 +404,7 @@ plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, s
   list_for_each (n, &st->fills) {
     struct fill *f = container_of (n, struct fill, node);
 
-    /* Also where the page is dead in it: what it brings is of no use, but only after it may one ask again. */
+    /* Also where the page is dead in it: what it brings is useless, but a new request has to wait until it has ended. */
     if (range_contains (f->range, r.start) && !rangeset_page_valid (&st->map, off, inode_end (ino))) {
       *in_way = f;
       run->end = f->range.end;

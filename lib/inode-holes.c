@@ -102,7 +102,7 @@ got_extent (struct origin_req *req, uint64_t off, uint64_t len, unsigned type)
   uint64_t mask = a->ino->unit - 1, end = off + len;
   struct range *last = a->n ? &a->hole[a->n - 1] : NULL;
 
-  /* Sent again after a lost connection it may begin anew. */
+  /* After a reconnect the question is sent again and the answer starts over: skip what is known already. */
   if (a->full || off != a->told)
     return;
   if (type & ORIGIN_EXTENT_ZERO) {
@@ -133,9 +133,7 @@ outward (struct inode *ino, struct range r)
   return r;
 }
 
-/* Cut from *r, which is not empty, what `busy` has of it: first the part before, else the part behind.  *next: where to look
- * on if *r is empty then.
- */
+/* Cut from *r what `busy` has of it.  What lies before busy stays; if nothing does, what lies behind it. */
 static void
 cut (struct inode *ino, struct range *r, struct range busy)
 {

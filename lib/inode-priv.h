@@ -292,7 +292,7 @@ struct fill {
   uint32_t frames[];            /* FRAME_NONE: not ours any more */
 };
 
-/* inode.c */
+/* inode-core.c */
 extern void *meta_alloc (void *env, size_t size);
 extern void meta_free (void *env, void *p, size_t size);
 extern void *node_alloc (void *env, size_t size);
@@ -316,18 +316,19 @@ extern int stripe_nodes (struct inode *, struct stripe *, uint32_t map_inserts, 
 extern void stripe_trim (struct stripe *);
 extern int zeros_nodes (struct inode *, struct stripe *, uint32_t inserts);
 
-/* inode.c */
+/* inode-core.c */
 extern void map_remove (struct inode *, struct stripe *, struct range);
 extern void map_replace_frame (struct inode *, struct stripe *, uint64_t pgoff, uint32_t frame, uint32_t ours);
 
 /* inode-fill.c */
 
+/* The first bytes in r that are missing, as far as they lie in one stripe; false: there are none. */
+extern bool fill_next_missing (struct inode *, struct range r, struct range *missing);
+
 /* Make sure that what is missing of r (inside one MiB) is on its way, for op (NULL: nobody waits).  Starts at
  * most one fill, or joins those that are there.  *end: how far r is taken care of by now.
  * 0; EAGAIN: no frames now (op should finish its other fills, or op_park_memory); ENOMEM.
  */
-/* The first bytes in r that are missing, as far as they lie in one stripe; false: there are none. */
-extern bool fill_next_missing (struct inode *, struct range r, struct range *missing);
 extern int fill_want (struct inode *, struct range r, struct inode_op *op, bool ahead, uint64_t *end);
 extern void fill_release (struct inode_op *);   /* op has copied, or gives up: all its fills */
 

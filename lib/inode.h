@@ -94,8 +94,8 @@ struct inode_env {
    *          RANK_LOOP may be held.
    * dirtied  an inode has something to write back or a flush to serve; same locks.
    * news     what the inode's origin has to say, as in origin.h; on the loop, no lock held.
-   *          Members may be NULL; the inode is the one that was given to inode_create's caller,
-   *          or is about to be.
+   *          Members may be NULL; a hook may be called with an inode before inode_create has
+   *          returned it.
    */
   bool (*reclaim) (void *arg, unsigned want);
   void (*starved) (void *arg);
