@@ -23,7 +23,7 @@ public_errno (int err)
   switch (err) {
   case 0: case EPERM: case EIO: case ENOMEM: case EINVAL: case ENOSPC: case ENOTSUP: case ESHUTDOWN: case ECANCELED:
     return err;
-  case EROFS: return EPERM;
+  case EROFS: case EACCES: return EPERM;
   case EFBIG: case EDQUOT: return ENOSPC;
   default: return EIO;
   }

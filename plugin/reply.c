@@ -26,16 +26,7 @@ reply_errno (int err, bool fast_zero)
   case ENOSPC:
   case ESHUTDOWN:
     return err;
-  case EROFS:
-  case EACCES:
-    return EPERM;
-  case EFBIG:
-  case EDQUOT:
-    return ENOSPC;
   case ENOTSUP:
-#if EOPNOTSUPP != ENOTSUP
-  case EOPNOTSUPP:
-#endif
     return fast_zero ? ENOTSUP : EINVAL;
   case ECANCELED:               /* the client has gone, or the server goes */
     return ESHUTDOWN;

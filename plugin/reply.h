@@ -5,7 +5,8 @@
  * nbdkit turns an errno that it does not know into EINVAL (K-25), which tells a file
  * system that it made a mistake when its disk was lost.  So every error passes here,
  * and leaves as one of EPERM, EIO, ENOMEM, EINVAL, ENOSPC, ESHUTDOWN, or, for a fast
- * zero only, ENOTSUP.
+ * zero only, ENOTSUP.  What is like one of these the core has made that already
+ * (cache-io.c, public_errno); here the rest is EIO: what opening an export can bring.
  *
  * Threads  reply: a thread that serves a connection; the sink: any.
  */

@@ -32,15 +32,13 @@ h.shutdown()
 "
 }
 
-# The seven that NBD has stay themselves; what is like one of them becomes it; the rest
-# is EIO, never EINVAL (K-25).
+# The seven that NBD has stay themselves; the rest, which the core does not give, is
+# EIO, never EINVAL (K-25).
 ask errno "
 seen = {
     errno.EPERM: errno.EPERM, errno.EIO: errno.EIO, errno.ENOMEM: errno.ENOMEM,
     errno.EINVAL: errno.EINVAL, errno.ENOSPC: errno.ENOSPC,
     errno.ESHUTDOWN: errno.ESHUTDOWN,
-    errno.EROFS: errno.EPERM, errno.EACCES: errno.EPERM,
-    errno.EFBIG: errno.ENOSPC, errno.EDQUOT: errno.ENOSPC,
     errno.ECANCELED: errno.ESHUTDOWN,
     errno.ENOTSUP: errno.EINVAL,
 }
