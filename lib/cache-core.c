@@ -193,22 +193,6 @@ run_timer (struct evloop_timer *t)
 /*----------------------------------------------------------------------*/
 /* Life. */
 
-void
-pagecache_options_init (struct pagecache_options *o)
-{
-  memset (o, 0, sizeof *o);
-  o->origin.tls_verify = true;
-  o->origin.timeout_ns = 30 * NSEC_PER_SEC;
-  o->origin.reconnect_ns = 60 * NSEC_PER_SEC;
-  o->mode = PAGECACHE_WRITEBACK;
-  o->cache_size = (uint64_t) 256 << 20;
-  o->readahead = (uint64_t) 32 << 20;
-  o->dirty_max = o->cache_size / 2;
-  o->dirty_background = o->cache_size / 10;
-  o->dirty_expire_ns = 5 * NSEC_PER_SEC;
-  o->revalidate = PAGECACHE_REVALIDATE_OPEN;
-}
-
 /* Tables and segments cost about 2 % where pages are scattered and dirty; more than that is made room for by giving
  * frames back.
  */
@@ -279,8 +263,6 @@ make_env (struct pagecache *pc)
   env->mode = pc->opt.mode == PAGECACHE_WRITETHROUGH ? INODE_WRITETHROUGH
               : pc->opt.mode == PAGECACHE_UNSAFE ? INODE_UNSAFE : INODE_WRITEBACK;
   env->readahead_max = pc->opt.readahead;
-  if (env->readahead_max > pc->opt.cache_size / 8)
-    env->readahead_max = pc->opt.cache_size / 8;
   env->dirty_max = pc->opt.dirty_max;
   env->dirty_background = pc->opt.dirty_background;
   env->dirty_expire_ns = pc->opt.dirty_expire_ns;
@@ -320,7 +302,7 @@ cache_create (const struct pagecache_options *opt, const struct cache_factory *f
     err = ENOMEM;
     goto free_pc;
   }
-  err = opt->cache_size < PAGECACHE_SIZE_MIN || opt->cache_size > PAGECACHE_SIZE_MAX ? EINVAL : 0;
+  err = cache_options_resolve (&pc->opt, &pc->log);
   if (!err && opt->mode != PAGECACHE_NONE)
     err = make_memory (pc);
   if (!err && opt->mode != PAGECACHE_NONE)

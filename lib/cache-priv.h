@@ -106,6 +106,9 @@ extern void report_why (struct pagecache *, const char *name, char *why);
 extern void write_stats_file (struct pagecache *);
 extern void put_export_locked (struct export *);
 
+/* cache-options.c */
+extern int cache_options_resolve (struct pagecache_options *, struct log *);
+
 /* cache-direct.c: a file in mode none.  Ranges and flags are checked; lengths are not 0. */
 extern int direct_create (struct pagecache *, struct origin *, const char *name, struct direct **);
 extern void direct_close (struct direct *);

@@ -150,6 +150,7 @@ noinst_LTLIBRARIES += %D%/libpagecache-core.la
 	%D%/cache-end.c \
 	%D%/cache-io.c \
 	%D%/cache-nbd.c \
+	%D%/cache-options.c \
 	%D%/cache-priv.h \
 	%D%/cache-revalidate.c \
 	%D%/cache.h \

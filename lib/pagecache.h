@@ -74,17 +74,24 @@ struct pagecache_origin {
 #define PAGECACHE_SIZE_MIN (UINT64_C (1) << 20)
 #define PAGECACHE_SIZE_MAX (UINT64_C (512) << 30)
 
+#define PAGECACHE_DIRTY_MAX_MIN UINT64_C (65536)
+#define PAGECACHE_AUTO UINT64_MAX
+
 enum { PAGECACHE_LOG_DEBUG, PAGECACHE_LOG_INFO, PAGECACHE_LOG_WARNING, PAGECACHE_LOG_ERROR };
 
+/* create judges all of it: what is out of range is EINVAL, and the log says which and why.  In mode none what has no effect
+ * may be anything, but for cache_size.
+ */
 struct pagecache_options {
   struct pagecache_origin origin;
   enum pagecache_mode mode;
-  uint64_t cache_size;          /* PAGECACHE_SIZE_MIN to _MAX; pagecache_create: else EINVAL */
-  uint64_t readahead;           /* 0: off */
-  uint64_t dirty_max, dirty_background;
+  uint64_t cache_size;          /* PAGECACHE_SIZE_MIN to _MAX */
+  uint64_t readahead;           /* 0: off; at most an eighth of cache_size, more is cut to that */
+  uint64_t dirty_max;           /* PAGECACHE_DIRTY_MAX_MIN to cache_size; PAGECACHE_AUTO: half of that */
+  uint64_t dirty_background;    /* 0 to dirty_max; PAGECACHE_AUTO: a tenth of cache_size, or a fifth of dirty_max */
   uint64_t dirty_expire_ns;
   enum pagecache_revalidate revalidate;
-  uint64_t revalidate_ns;
+  uint64_t revalidate_ns;       /* with INTERVAL: at least a millisecond */
   bool read_only;               /* no write-like request ever leaves */
   const char *stats_file;       /* NULL: none; "-": standard error at the end */
 

@@ -311,9 +311,9 @@ read_cache_size (struct options *o, enum option which, const char *value, char b
   (void) which, (void) buf;
   if (why != NULL)
     return why;
-  if (n < OPTIONS_CACHE_SIZE_MIN)
+  if (n < PAGECACHE_SIZE_MIN)
     return "too small";
-  if (n > OPTIONS_CACHE_SIZE_MAX)
+  if (n > PAGECACHE_SIZE_MAX)
     return "too large";
   o->cache.cache_size = n;
   return NULL;
@@ -358,7 +358,7 @@ read_dirty_max (struct options *o, enum option which, const char *value, char bu
   if (why != NULL)
     return why;
   if (o->dirty_max.is_percent ? o->dirty_max.percent < 1
-                              : o->dirty_max.bytes < OPTIONS_DIRTY_MAX_MIN)
+                              : o->dirty_max.bytes < PAGECACHE_DIRTY_MAX_MIN)
     return "too small";
   return NULL;
 }
@@ -850,8 +850,8 @@ complete_sizes (struct options *o, char **why)
   if (c->dirty_max > c->cache_size)
     return refuse (why, "cache-dirty-max", o->value[OPTION_CACHE_DIRTY_MAX],
                    "more than cache-size, which is %ju bytes", (uintmax_t) c->cache_size);
-  if (c->dirty_max < OPTIONS_DIRTY_MAX_MIN)
-    c->dirty_max = OPTIONS_DIRTY_MAX_MIN;       /* 1% of a very small cache */
+  if (c->dirty_max < PAGECACHE_DIRTY_MAX_MIN)
+    c->dirty_max = PAGECACHE_DIRTY_MAX_MIN;       /* 1% of a very small cache */
 
   c->dirty_background = share_of (&o->dirty_background, c->cache_size);
   if (c->dirty_background > c->dirty_max) {

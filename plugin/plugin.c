@@ -715,8 +715,8 @@ on_dump_plugin (void)
   printf ("pagecache_page_size=%ld\n", sysconf (_SC_PAGESIZE));
   printf ("pagecache_origins=nbd\n");
   printf ("pagecache_modes=writeback,writethrough,none,unsafe\n");
-  printf ("pagecache_cache_size_min=%ju\n", (uintmax_t) OPTIONS_CACHE_SIZE_MIN);
-  printf ("pagecache_cache_size_max=%ju\n", (uintmax_t) OPTIONS_CACHE_SIZE_MAX);
+  printf ("pagecache_cache_size_min=%ju\n", (uintmax_t) PAGECACHE_SIZE_MIN);
+  printf ("pagecache_cache_size_max=%ju\n", (uintmax_t) PAGECACHE_SIZE_MAX);
   printf ("pagecache_connections_max=%d\n", OPTIONS_CONNECTIONS_MAX);
   printf ("pagecache_clients_max=%d\n", OPTIONS_CLIENTS_MAX);
 #ifdef PC_DEBUG

@@ -103,6 +103,102 @@ hear (void *arg, uint64_t off, uint64_t len, unsigned type)
 }
 
 /*----------------------------------------------------------------------*/
+/* What a cache is made of. */
+
+static char said[200];
+
+static void
+keep_line (void *arg, int level, const char *line)
+{
+  (void) arg;
+  if (level == PAGECACHE_LOG_ERROR)
+    snprintf (said, sizeof said, "%s", line);
+}
+
+/* line NULL: a cache is made of these options, and its sizes are as said. */
+static void
+expect_options (struct pagecache_options o, const char *line, uint64_t dirty_max, uint64_t dirty_background,
+                uint64_t readahead)
+{
+  const struct cache_factory factory = { .open = mem_open };
+  struct pagecache *pc;
+
+  o.log = keep_line;
+  said[0] = 0;
+  if (line) {
+    assert_int_equal (cache_create (&o, &factory, NULL, &pc), EINVAL);
+    assert_string_equal (said, line);
+    return;
+  }
+  assert_int_equal (cache_create (&o, &factory, NULL, &pc), 0);
+  assert_string_equal (said, "");
+  assert_int_equal (cache_env (pc)->dirty_max, dirty_max);
+  assert_int_equal (cache_env (pc)->dirty_background, dirty_background);
+  assert_int_equal (cache_env (pc)->readahead_max, readahead);
+  pagecache_free (pc);
+}
+
+TEST (defaults_follow_the_size_of_the_cache)
+{
+  struct pagecache_options o;
+
+  pagecache_options_init (&o);
+  expect_options (o, NULL, 128 << 20, (256 << 20) / 10, 32 << 20);
+  o.cache_size = 16 << 20;
+  expect_options (o, NULL, 8 << 20, (16 << 20) / 10, 2 << 20);
+  o.dirty_max = 1 << 20;
+  expect_options (o, NULL, 1 << 20, (1 << 20) / 5, 2 << 20);
+  o.cache_size = PAGECACHE_SIZE_MIN;
+  o.dirty_max = PAGECACHE_AUTO;
+  expect_options (o, NULL, 512 << 10, (1 << 20) / 10, 128 << 10);
+}
+
+TEST (sizes_that_make_no_sense_are_refused_with_a_line)
+{
+  struct pagecache_options init, o;
+
+  pagecache_options_init (&init);
+  init.cache_size = 16 << 20;
+
+  o = init;
+  o.cache_size = PAGECACHE_SIZE_MIN - 1;
+  expect_options (o, "cache_size is 1048575: it should be 1048576 to 549755813888", 0, 0, 0);
+  o.cache_size = PAGECACHE_SIZE_MAX + 1;
+  expect_options (o, "cache_size is 549755813889: it should be 1048576 to 549755813888", 0, 0, 0);
+
+  o = init;
+  o.dirty_max = 0;
+  expect_options (o, "dirty_max is 0: it should be 65536 to 16777216", 0, 0, 0);
+  o.mode = PAGECACHE_NONE;      /* has no effect there (D17) */
+  expect_options (o, NULL, 0, 0, 0);
+  o.mode = PAGECACHE_WRITEBACK;
+  o.dirty_max = 65535;
+  expect_options (o, "dirty_max is 65535: it should be 65536 to 16777216", 0, 0, 0);
+  o.dirty_max = 65536;
+  expect_options (o, NULL, 65536, 65536 / 5, 2 << 20);
+  o.dirty_max = 16 << 20;
+  expect_options (o, NULL, 16 << 20, (16 << 20) / 10, 2 << 20);
+  o.dirty_max++;
+  expect_options (o, "dirty_max is 16777217: it should be 65536 to 16777216", 0, 0, 0);
+
+  o = init;
+  o.dirty_background = 8 << 20;
+  expect_options (o, NULL, 8 << 20, 8 << 20, 2 << 20);
+  o.dirty_background++;
+  expect_options (o, "dirty_background is 8388609: it should be 0 to 8388608", 0, 0, 0);
+  o.dirty_background = 0;
+  expect_options (o, NULL, 8 << 20, 0, 2 << 20);
+
+  o = init;
+  o.revalidate = PAGECACHE_REVALIDATE_INTERVAL;
+  expect_options (o, "revalidate_ns is 0: it should be 1000000 to 18446744073709551615", 0, 0, 0);
+  o.revalidate_ns = 1000000;
+  expect_options (o, NULL, 8 << 20, (16 << 20) / 10, 2 << 20);
+  o.mode = PAGECACHE_UNSAFE + 1;
+  expect_options (o, "mode is 4: it should be 0 to 3", 0, 0, 0);
+}
+
+/*----------------------------------------------------------------------*/
 /* The border. */
 
 static uint8_t buf[SIZE];
@@ -741,6 +837,8 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
+    cmocka_unit_test (defaults_follow_the_size_of_the_cache),
+    cmocka_unit_test (sizes_that_make_no_sense_are_refused_with_a_line),
     cmocka_unit_test (a_range_ends_with_the_export_in_every_mode),
     cmocka_unit_test (without_a_cache_requests_are_whole_blocks_of_the_origin),
     cmocka_unit_test (without_a_cache_what_the_origin_does_not_offer_is_refused),

@@ -82,7 +82,7 @@ check_taken (const struct options *o)
 {
   const struct pagecache_options *c = &o->cache;
 
-  assert (c->cache_size >= OPTIONS_CACHE_SIZE_MIN && c->cache_size <= OPTIONS_CACHE_SIZE_MAX);
+  assert (c->cache_size >= PAGECACHE_SIZE_MIN && c->cache_size <= PAGECACHE_SIZE_MAX);
   assert (c->dirty_max <= c->cache_size && c->dirty_background <= c->dirty_max);
 }
 
