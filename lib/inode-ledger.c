@@ -144,6 +144,41 @@ ledger_init (struct inode *ino)
   ino->wb_next_id = 1;
 }
 
+static void
+forget_failure_locked (struct inode *ino)
+{
+  atomic_store (&ino->wb_err, 0);
+  ino->failures = 0;
+  ino->retry_at_ns = 0;
+}
+
+/* r goes without being written.  If that is what failed to be written, then the origin may well take the rest, and who
+ * waits for that need not be told that nothing gets clean.  What is written over is still there, and is tried again.
+ */
+static void
+failed_dropped_locked (struct inode *ino, struct range r, bool zero)
+{
+  struct range *f = &ino->wb_failed;
+
+  if (atomic_load (&ino->wb_err) == 0 || ino->wb_failed_zero != zero || !range_overlaps (*f, r))
+    return;
+  if (r.start <= f->start)
+    f->start = r.end < f->end ? r.end : f->end;
+  else if (r.end >= f->end)
+    f->end = r.start;
+  if (range_is_empty (*f))
+    forget_failure_locked (ino);
+}
+
+/* Something is dirty for the first time, or nothing any more. */
+static void
+forget_all_failures_locked (struct inode *ino)
+{
+  forget_failure_locked (ino);
+  atomic_store (&ino->flush_err, 0);
+  ino->writes_lost = ino->flushes_lost = (struct losses) { .since_ns = 0 };
+}
+
 /* The sum over all inodes follows ours (D13: a zero or trim range costs 64 bytes). */
 void
 charge_locked (struct inode *ino)
@@ -160,6 +195,8 @@ charge_locked (struct inode *ino)
   else
     return;
   atomic_store_explicit (&ino->charged, now, memory_order_relaxed);
+  if (now == 0 || was == 0)
+    forget_all_failures_locked (ino);
   if (now < was)
     dirty_waiters_admit_locked (ino);
 }
@@ -453,6 +490,7 @@ dirty_drop (struct inode *ino, struct stripe *st, struct range r)
 
   lock_take (&ino->sync);
   dirtyset_drop (&st->dirty, r, dirty_acct, &a);
+  failed_dropped_locked (ino, r, false);
   settle_locked (ino, st);
   lock_drop (&ino->sync);
   return a.any ? a.oldest : 0;
@@ -612,6 +650,7 @@ zero_punch (struct inode *ino, struct range r)
   zeros_top_up (ino, 1);
   lock_take (&ino->sync);
   zeroset_drop (&ino->zeros, r, zero_acct, &a);
+  failed_dropped_locked (ino, r, true);
   settle_locked (ino, NULL);
   lock_drop (&ino->sync);
   return a.any ? a.oldest : 0;

@@ -89,6 +89,7 @@ struct wb {
   uint32_t frame, nframes;      /* direct: a reference on each */
   void *bounce;                 /* or the copy */
   bool copied;                  /* it is there already */
+  bool gone;                    /* it failed, and nothing in its range is newer than the origin any more */
   uint64_t sent_ns;
   struct list_node node;        /* ino->wbs or env->wb_free */
 };
@@ -182,6 +183,7 @@ struct inode {
   _Atomic int wb_err;           /* last answer to a write request, if it was an error */
   _Atomic int flush_err;        /* the same of the origin's flush */
   struct losses writes_lost, flushes_lost;
+  struct range wb_failed;       /* what that was for, as far as it is still there */
   bool wb_failed_zero;          /* that was for zeros; the last of those that failed ended there */
   uint64_t wb_zero_pos;
   atomic_bool noticed;          /* since the last turn of write-behind it was told of dirt */

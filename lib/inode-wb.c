@@ -119,7 +119,7 @@ wb_register_locked (struct inode *ino, struct wb *wb, enum wb_kind kind, struct 
   wb->bounce = NULL;
   wb->nframes = 0;
   wb->rmw = wb->rmw_read = wb->copied = false;
-  wb->as_data = wb->zeros = false;
+  wb->as_data = wb->zeros = wb->gone = false;
   wb->counted = 0;
   wb->seq = ino->seq;
   list_push_back (&ino->wbs, &wb->node);
@@ -486,7 +486,10 @@ note_failure_locked (struct inode *ino, struct wb *wb, int err)
   if (err == ENOTCONN)
     return;                     /* unknown: written again as soon as there is a connection */
   STAT_ADD (ino, writeback_errors, 1);
+  if (wb->gone)
+    return;                     /* a flush tells what is true now (D7) */
   atomic_store (&ino->wb_err, err);
+  ino->wb_failed = wb->range;
   ino->wb_failed_zero = wb->kind != WB_DATA;
   if (ino->wb_failed_zero)
     ino->wb_zero_pos = wb->range.end;
@@ -579,11 +582,13 @@ wb_done (struct origin_req *req, int err)
   if (wb->kind == WB_DATA) {
     rwlock_take (&st->lock);
     dirty_wb_answered (ino, st, wb, carrier, durable);
+    wb->gone = err && !dirtyset_overlaps (&st->dirty, wb->range, WB_BIT (WB_DIRTY));
     rwlock_drop (&st->lock);
   }
   else {
     rwlock_take (&ino->zlock);
     zero_wb_answered (ino, wb, carrier, durable);
+    wb->gone = err && atomic_load (&ino->charged) == 0;
     rwlock_drop (&ino->zlock);
   }
   if (tell)

@@ -358,6 +358,163 @@ TEST (the_time_that_writers_waited_is_counted)
   tear_down (&b);
 }
 
+/*----------------------------------------------------------------------*/
+/* How long a failure counts. */
+
+static bool
+has_failed (struct bed *b)
+{
+  return atomic_load (&b->ino->wb_err) || atomic_load (&b->ino->flush_err)
+         || inode_retry_at (b->ino) > clock_now (&b->w.clock.base);
+}
+
+/* Bytes that the origin does not take, and nothing else is known of it: with them goes what is known. */
+TEST (a_failure_counts_no_longer_than_there_is_what_failed)
+{
+  enum { TRIM, ZERO, PARTS, UPWARDS, DOWNWARDS };
+  unsigned how, i;
+
+  for (how = TRIM; how <= DOWNWARDS; how++) {
+    struct bed b;
+
+    set_up (&b);
+    assert_ok (wr (&b, ones, 0, 4 * PAGE, 0));
+    origin_mem_fail (b.o, ORIGIN_WRITE, ENOSPC, 0, 1);
+    assert_err (flush (&b), ENOSPC);
+    assert_ok (wr (&b, ones, MIB, PAGE, 0));
+    assert_true (has_failed (&b));
+    assert_ok (trim (&b, 4 * PAGE, MIB - 4 * PAGE));
+    assert_true (has_failed (&b));
+    switch (how) {
+    case TRIM:
+      assert_ok (trim (&b, 0, 4 * PAGE));
+      break;
+    case ZERO:
+      assert_ok (zero (&b, 0, 2 * MIB, INODE_MAY_TRIM));
+      break;
+    case PARTS:
+      assert_ok (trim (&b, PAGE, 2 * PAGE));
+      assert_true (has_failed (&b));
+      assert_ok (trim (&b, 0, 4 * PAGE));
+      break;
+    case UPWARDS:
+      for (i = 0; i < 4; i++) {
+        assert_true (has_failed (&b));
+        assert_ok (trim (&b, i * PAGE, PAGE));
+      }
+      break;
+    case DOWNWARDS:
+      for (i = 4; i-- > 0; ) {
+        assert_true (has_failed (&b));
+        assert_ok (trim (&b, i * PAGE, PAGE));
+      }
+      break;
+    }
+    assert_false (has_failed (&b));
+    assert_ok (flush (&b));
+    tear_down (&b);
+  }
+}
+
+/* The same of a zero range that is written over. */
+TEST (a_failed_zero_counts_no_longer_than_its_range_is_zeros)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (zero (&b, 0, 4 * PAGE, INODE_MAY_TRIM));
+  origin_mem_fail (b.o, ORIGIN_ZERO, EIO, 0, 1);
+  assert_err (flush (&b), EIO);
+  assert_true (has_failed (&b));
+  assert_ok (wr (&b, ones, 0, 2 * PAGE, 0));
+  assert_true (has_failed (&b));
+  assert_ok (wr (&b, ones, 2 * PAGE, 2 * PAGE, 0));
+  assert_false (has_failed (&b));
+  assert_ok (flush (&b));
+  tear_down (&b);
+}
+
+/* But bytes that are written over are still there, and fail as before, until they do not. */
+TEST (a_failure_is_not_forgotten_by_writing_over_what_failed)
+{
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (wr (&b, ones, 0, 4 * PAGE, 0));
+  origin_mem_fail (b.o, ORIGIN_WRITE, ENOSPC, 0, 2);
+  assert_err (flush (&b), ENOSPC);
+  assert_ok (zero (&b, 2 * MIB, PAGE, INODE_MAY_TRIM));
+  assert_ok (wr (&b, twos, 0, 4 * PAGE, 0));
+  assert_true (has_failed (&b));
+  assert_err (flush (&b), ENOSPC);
+  assert_ok (flush (&b));
+  assert_false (has_failed (&b));
+  tear_down (&b);
+}
+
+/* Trimmed while it travels, and the origin is not told of trims: nothing is dirty, so nothing can fail. */
+TEST (what_is_gone_when_its_request_fails_has_not_failed)
+{
+  struct origin_info info = world_info (SIZE);
+  struct bed b;
+  struct task *f;
+
+  info.can_trim = false;
+  set_up_with (&b, info, (struct world_options) { 0 });
+  close_door (&b, ORIGIN_WRITE);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  f = flush (&b);
+  assert_ok (trim (&b, 0, PAGE));
+  answer (&b, 0, EIO);
+  assert_false (has_failed (&b));
+  assert_ok (f);
+
+  /* Unless it was written anew meanwhile: a writer could hide the error from a flush for ever. */
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  f = flush (&b);
+  assert_ok (wr (&b, twos, 0, PAGE, 0));
+  answer (&b, 0, EIO);
+  assert_true (has_failed (&b));
+  assert_err (f, EIO);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (flush (&b));
+  tear_down (&b);
+}
+
+/* All is gone: neither a failed flush nor how long one waited says anything of what comes. */
+TEST (an_inode_with_nothing_dirty_knows_of_no_failure)
+{
+  struct origin_info info = world_info (SIZE);
+  struct bed b;
+
+  info.can_trim = false;
+  set_up_with (&b, info, (struct world_options) { 0 });
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  origin_mem_fail (b.o, ORIGIN_FLUSH, EIO, 0, 1);
+  assert_err (flush (&b), EIO);
+  assert_true (has_failed (&b));
+  assert_ok (trim (&b, 0, PAGE));
+  assert_false (has_failed (&b));
+  assert_ok (flush (&b));
+  b.o->give_up_ns = GIVE_UP;
+  close_door (&b, ORIGIN_WRITE);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  assert_int_equal (inode_write_some (b.ino, INODE_SEQ_ALL (b.ino), 8), 1);
+  lose (&b);
+  pass (&b, GIVE_UP);
+  assert_ok (trim (&b, 0, PAGE));
+  lose (&b);
+  assert_false (has_failed (&b));
+  pass (&b, GIVE_UP);
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  assert_int_equal (inode_write_some (b.ino, INODE_SEQ_ALL (b.ino), 8), 1);
+  lose (&b);
+  assert_false (has_failed (&b));
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (flush (&b));
+  tear_down (&b);
+}
+
 int
 main (void)
 {
@@ -372,6 +529,11 @@ main (void)
     cmocka_unit_test (what_is_admitted_counts_before_it_is_dirty),
     cmocka_unit_test (zeros_beside_whole_pages_are_admitted_like_writes),
     cmocka_unit_test (the_time_that_writers_waited_is_counted),
+    cmocka_unit_test (a_failure_counts_no_longer_than_there_is_what_failed),
+    cmocka_unit_test (a_failed_zero_counts_no_longer_than_its_range_is_zeros),
+    cmocka_unit_test (a_failure_is_not_forgotten_by_writing_over_what_failed),
+    cmocka_unit_test (what_is_gone_when_its_request_fails_has_not_failed),
+    cmocka_unit_test (an_inode_with_nothing_dirty_knows_of_no_failure),
   };
 
   memset (ones, 1, sizeof ones);
