@@ -133,6 +133,10 @@ struct pagecache_info {
  * ENOENT: the origin has no such export.
  */
 extern int pagecache_open (struct pagecache *, const char *name, bool read_only, struct pagecache_file **);
+
+/* The last close of an export begins to write it back.  In mode none with can_multi_conn a close flushes what another
+ * file's flush would be taken to cover.
+ */
 extern void pagecache_close (struct pagecache_file *);
 
 /* Descriptors are short: the connections of exports that nobody has open are closed, as far as nothing is under way on them;

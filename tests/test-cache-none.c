@@ -621,6 +621,98 @@ TEST (a_write_during_a_flush_is_the_next_ones)
   end (&w);
 }
 
+/* An origin whose first connection is held up after it has answered, while a second one is made. */
+static struct {
+  struct origin o;
+  pthread_mutex_t mutex;
+  pthread_cond_t changed;
+  bool held, go_on;
+  unsigned flushes[3];          /* by carrier */
+} slow = { .mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+static void
+slow_submit (struct origin *o, struct origin_req *req)
+{
+  bool first = req->cmd == ORIGIN_WRITE && req->off == 0;
+
+  (void) o;
+  if (req->cmd == ORIGIN_FLUSH) {
+    slow.flushes[req->carrier]++;
+    req->done (req, req->carrier == 1 ? ENOTCONN : 0);
+    return;
+  }
+  req->carrier = first ? 1 : 2;
+  req->done (req, 0);
+  if (!first)
+    return;
+  pthread_mutex_lock (&slow.mutex);
+  slow.held = true;
+  pthread_cond_broadcast (&slow.changed);
+  while (!slow.go_on)
+    pthread_cond_wait (&slow.changed, &slow.mutex);
+  pthread_mutex_unlock (&slow.mutex);
+}
+
+static int
+slow_open (void *arg, const char *name, struct evloop *loop, struct origin **ret, char **canonical, char **why)
+{
+  static const struct origin_ops ops = {
+    .name = "slow", .submit = slow_submit, .depth = vast_depth, .is_up = vast_is_up, .close = vast_close,
+  };
+
+  (void) arg;
+  (void) name;
+  (void) loop;
+  (void) canonical;
+  (void) why;
+  slow.o.ops = &ops;
+  slow.o.info = all_of_it;
+  *ret = &slow.o;
+  return 0;
+}
+
+static void *
+write_first (void *arg)
+{
+  struct flusher *f = arg;
+
+  f->err = pagecache_write (f->file, "abc", 3, 0, 0);
+  return NULL;
+}
+
+/* Both writes were acknowledged before the flush, the one on the lost connection last. */
+TEST (a_slow_thread_does_not_hide_which_connection_is_the_newest)
+{
+  struct cache_factory factory = { .open = slow_open };
+  struct pagecache_options o;
+  struct pagecache *pc;
+  struct flusher w;
+
+  pagecache_options_init (&o);
+  o.mode = PAGECACHE_NONE;
+  assert_int_equal (cache_create (&o, &factory, NULL, &pc), 0);
+  assert_int_equal (pagecache_start (pc), 0);
+  assert_int_equal (pagecache_open (pc, NULL, false, &w.file), 0);
+  pthread_create (&w.thread, NULL, write_first, &w);
+  pthread_mutex_lock (&slow.mutex);
+  while (!slow.held)
+    pthread_cond_wait (&slow.changed, &slow.mutex);
+  pthread_mutex_unlock (&slow.mutex);
+  put (w.file, 4096);
+  pthread_mutex_lock (&slow.mutex);
+  slow.go_on = true;
+  pthread_cond_broadcast (&slow.changed);
+  pthread_mutex_unlock (&slow.mutex);
+  pthread_join (w.thread, NULL);
+  assert_int_equal (w.err, 0);
+  expect_flush (w.file, EIO);
+  assert_int_equal (slow.flushes[2], 1);
+  assert_int_equal (slow.flushes[1], 0);
+  expect_flush (w.file, 0);
+  pagecache_close (w.file);
+  pagecache_free (pc);
+}
+
 TEST (with_multi_conn_a_flush_is_for_what_all_clients_wrote)
 {
   struct pagecache_file *f[20];
@@ -850,6 +942,7 @@ main (void)
     cmocka_unit_test (zeros_and_trims_count_as_writes_and_what_was_durable_at_its_reply_does_not),
     cmocka_unit_test (a_flush_that_fails_otherwise_leaves_the_loss_to_be_told),
     cmocka_unit_test (a_write_during_a_flush_is_the_next_ones),
+    cmocka_unit_test (a_slow_thread_does_not_hide_which_connection_is_the_newest),
     cmocka_unit_test (with_multi_conn_a_flush_is_for_what_all_clients_wrote),
     cmocka_unit_test (each_client_is_by_itself_without_multi_conn_or_on_another_export),
     cmocka_unit_test (who_leaves_before_others_flushes_what_they_may_flush_later),
