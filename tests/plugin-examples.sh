@@ -56,6 +56,11 @@ sed -n '/^=head1 EXAMPLES/,/^=head1 PARAMETERS/p' "$srcdir/plugin/nbdkit-pagecac
   sed -n -e ':more' -e '/^ .*\\$/ { N; s/ *\\\n */ /; b more' -e '}' -e 's/^ \(nbdkit .*\)/\1/p' \
   > "$tmp/commands"
 [ "$(wc -l < "$tmp/commands")" -ge 7 ] || { cat "$tmp/commands"; fail "too few examples"; }
+# And that of the unit for systemd.
+sed -n '/^=head1 RUNNING/,/^=head1 REQ/p' "$srcdir/plugin/nbdkit-pagecache-plugin.pod" |
+  sed -n -e '/^ .*\\$/ { N; s/ *\\\n */ /; }' -e 's|^ ExecStart=/usr/bin/\(nbdkit\) -f \(.*\)/disk.sock |\1 \2.sock |p' \
+  >> "$tmp/commands"
+[ "$(grep -c cache-size=512M "$tmp/commands")" -ge 3 ] || { cat "$tmp/commands"; fail "no unit"; }
 
 while read -r command; do
   case $SANITIZERS/$command in
@@ -87,6 +92,11 @@ h.shutdown()" || fail "$command: a client"
   kill "$pid"
   wait_until 20 has_ended "$pid" || fail "$command: does not end"
 done < "$tmp/commands"
+
+# How to read the counters, which the second example has written.
+sed -n -e '/^ awk /,/stats$/p' "$srcdir/plugin/nbdkit-pagecache-plugin.pod" | sed "s|/run/|$tmp/run/|" > "$tmp/share"
+share=$(bash "$tmp/share")
+[[ $share =~ ^[0-9]+\.[0-9]$ ]] || { cat "$tmp/share"; fail "the share of blocks found is $share"; }
 
 # README.md: the server, then its clients.
 sed -n '/^## Use it/,/^## Parameters/p' "$srcdir/README.md" |
