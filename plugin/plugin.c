@@ -281,7 +281,7 @@ client_has_gone (void *arg)
     return false;
   seen_ns = atomic_load (&h->gone_ns);
   if (seen_ns == 0) {
-    if (nbdkit_nanosleep (0, 0) != 0)
+    if (nbdkit_nanosleep (0, 0) != 0 && errno == ESHUTDOWN)
       atomic_store (&h->gone_ns, clock_now (&plugin.clock));
     return false;
   }
