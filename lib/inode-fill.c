@@ -474,10 +474,12 @@ contiguous (const uint32_t *f, unsigned n)
 
 /* A run shorter than this is not worth a request of its own, which costs the three processes on its way more than
  * copying 256 KiB does (D20 says 64 KiB, at which nbdcopy through a full cache sent 5 % more requests and took more).
+ * Of a longer one whole multiples are used: what is left of runs of any length is crumbs that fit nobody, and make the next
+ * ones shorter.
  */
 #define RUN_WORTH_IT 64
 
-/* Where the answer is read into (D20): the frames, if they are one run of 256 KiB or all of the request; else a
+/* Where the answer is read into (D20): the frames, if they are one run of 256 KiB or more, or all of the request; else a
  * buffer; else only the first run.  Returns how many frames are used, the others are given back; 0: none.
  * Whole blocks of the origin larger than a page must come at once, so for them memory is asked for.
  */
@@ -493,6 +495,8 @@ choose_buffer (struct inode *ino, uint32_t *frames, unsigned n, void **bounce, b
   if (c == n)
     return n;
   use = c / unit * unit;
+  if (use > RUN_WORTH_IT)
+    use = use / RUN_WORTH_IT * RUN_WORTH_IT;
   if (use < RUN_WORTH_IT) {
     use = n < most ? n : most / unit * unit;
     *bounce = bounce_take (env->bounce, false, 0);

@@ -341,6 +341,28 @@ another_reads (struct bed *b)
   rd (b, bufs[1], 2 * MIB + PAGE, PAGE);
 }
 
+/* 74 frames in a row and 60 elsewhere are free. */
+TEST (of_a_run_that_is_too_short_whole_multiples_are_used)
+{
+  uint32_t frames[256];
+  struct memfile *mf;
+  struct bed b;
+
+  set_up (&b);
+  mf = b.w.mf;
+  assert_int_equal (memfile_alloc (mf, 256, frames), 256);
+  memfile_put_many (mf, frames, 74);
+  memfile_put_many (mf, frames + 100, 60);
+  assert_ok (rd (&b, buf, 0, 100 * PAGE));
+  assert_orig (buf, 0, 100 * PAGE);
+  assert_int_equal (count (&b, ORIGIN_READ), 2);
+  assert_int_equal (origin_mem_log_at (b.o, 0).len, 64 * PAGE);
+  assert_int_equal (origin_mem_log_at (b.o, 1).len, 36 * PAGE);
+  memfile_put_many (mf, frames + 74, 26);
+  memfile_put_many (mf, frames + 160, 96);
+  tear_down (&b);
+}
+
 TEST (who_is_second_to_ask_for_a_page_waits_for_the_first)
 {
   struct bed b;
@@ -1290,6 +1312,7 @@ main (void)
     cmocka_unit_test_setup (the_last_few_bytes_of_a_disk_are_looked_at_for_zeros_too, calm),
     cmocka_unit_test_setup (nothing_is_prefetched_where_a_fill_under_way_was_written_over, calm),
     cmocka_unit_test_setup (reads_of_an_origin_with_large_blocks_are_whole_blocks_and_no_longer_than_it_takes, calm),
+    cmocka_unit_test_setup (of_a_run_that_is_too_short_whole_multiples_are_used, calm),
     cmocka_unit_test_setup (who_is_second_to_ask_for_a_page_waits_for_the_first, calm),
     cmocka_unit_test_setup (who_finds_a_page_written_since_does_not_ask_for_it, calm),
     cmocka_unit_test_setup (nothing_is_asked_for_behind_an_end_that_moved_just_now, calm),
