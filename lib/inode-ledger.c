@@ -158,8 +158,11 @@ forget_failure_locked (struct inode *ino)
 static void
 failed_dropped_locked (struct inode *ino, struct range r, bool zero)
 {
-  struct range *f = &ino->wb_failed;
+  struct range *f = &ino->wb_failed, *stuck = &ino->writes_lost.stuck;
 
+  /* Zeros that go are written over, mostly, and what is there then is answered or not. */
+  if (!zero && range_overlaps (*stuck, r))
+    *stuck = (struct range) { 0, 0 };
   if (atomic_load (&ino->wb_err) == 0 || ino->wb_failed_zero != zero || !range_overlaps (*f, r))
     return;
   if (r.start <= f->start)

@@ -94,9 +94,13 @@ struct wb {
   struct list_node node;        /* ino->wbs or env->wb_free */
 };
 
-/* Requests of one kind that are lost with their connections, none being answered: since when; told: people were. */
+/* Requests of one kind that are lost with their connections, none being answered: since when; told: people were.  And
+ * the range of one of them, of which nothing has been answered since, whatever else was.
+ */
 struct losses {
   uint64_t since_ns;            /* 0: none was lost since the last answer */
+  struct range stuck;           /* empty: none */
+  uint64_t stuck_since_ns;
   bool told;
 };
 
@@ -428,10 +432,10 @@ extern void tokens_wake_locked (struct inode *);
 extern void tokens_fail_locked (struct inode *, struct wb *, int err);
 extern void flush_carriers (struct inode *);
 
-/* What err, the origin's answer to a request of that kind, means: ENOTCONN, once that has gone on for too long, EIO; then
+/* What err, the origin's answer to a request of that kind for that range (a flush: all), means: ENOTCONN, once that has gone on for too long, EIO; then
  * *tell says whether people should hear of it, from losses_tell, with no lock held.
  */
-extern int losses_judge_locked (struct inode *, struct losses *, int err, bool *tell);
+extern int losses_judge_locked (struct inode *, struct losses *, struct range, int err, bool *tell);
 extern void losses_tell (struct inode *, const char *what);
 
 /* inode-wb.c: start write requests for what is DIRTY in limit, generations up to seq.  *taken: bytes of

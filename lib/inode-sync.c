@@ -258,24 +258,33 @@ tokens_fail_locked (struct inode *ino, struct wb *wb, int err)
 /* What never is answered. */
 
 /* A disk may hang behind an origin that goes on to take connections and to answer reads.  What it does not answer is
- * lost with its connection, sent again, lost again: without an end, for the origin is not away (D15).
+ * lost with its connection, sent again, lost again: without an end, for the origin is not away (D15).  It may hang in
+ * one place only: then other writes are answered.  What is lost first is that one, or is answered the next time: of
+ * what is under way on a connection it is the oldest, and is told first.
  */
 int
-losses_judge_locked (struct inode *ino, struct losses *l, int err, bool *tell)
+losses_judge_locked (struct inode *ino, struct losses *l, struct range r, int err, bool *tell)
 {
   uint64_t give_up_ns = ino->origin->give_up_ns, now;
+  bool stuck = range_overlaps (l->stuck, r);
 
   *tell = false;
   if (err == ETIMEDOUT || err == ECANCELED)
     return err;                 /* no answer either, and not sent */
   if (err != ENOTCONN) {
-    *l = (struct losses) { .since_ns = 0 };
+    l->since_ns = 0;
+    if (stuck || range_is_empty (l->stuck))
+      *l = (struct losses) { .since_ns = 0 };
     return err;
   }
   now = clock_now (ino->env->clock);
   if (l->since_ns == 0)
     l->since_ns = now;          /* no clock says 0 */
-  if (give_up_ns == 0 || now - l->since_ns < give_up_ns)
+  if (range_is_empty (l->stuck)) {
+    l->stuck = r;
+    l->stuck_since_ns = now;
+  }
+  if (give_up_ns == 0 || (now - l->since_ns < give_up_ns && !(stuck && now - l->stuck_since_ns >= give_up_ns)))
     return ENOTCONN;
   *tell = !l->told;
   l->told = true;
@@ -289,8 +298,8 @@ losses_tell (struct inode *ino, const char *what)
 
   if (!ino->env->news.notice)
     return;
-  snprintf (line, sizeof line, "%s: %s was answered for %.3g s, though the origin can be connected to: "
-            "flushes fail until one is", ino->origin->name, what, (double) ino->origin->give_up_ns / NSEC_PER_SEC);
+  snprintf (line, sizeof line, "%s: %s was not answered for %.3g s, though the origin can be connected to: "
+            "flushes fail until it is", ino->origin->name, what, (double) ino->origin->give_up_ns / NSEC_PER_SEC);
   ino->env->news.notice (ino->env->hook_arg, ino, 3, line);
 }
 
@@ -329,7 +338,7 @@ flush_done (struct origin_req *req, int err)
     ledger_flush_failed (ino, id, asked);
 
   lock_take (&ino->sync);
-  err = losses_judge_locked (ino, &ino->flushes_lost, err, &tell);
+  err = losses_judge_locked (ino, &ino->flushes_lost, RANGE_ALL, err, &tell);
   c->flushing = false;
   ino->nflushing--;
   if (err == 0)
@@ -342,7 +351,7 @@ flush_done (struct origin_req *req, int err)
   tokens_wake_locked (ino);
   lock_drop (&ino->sync);
   if (tell)
-    losses_tell (ino, "no flush");
+    losses_tell (ino, "a flush");
   ino->env->dirtied (ino->env->hook_arg, ino);
 }
 

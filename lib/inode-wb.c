@@ -564,7 +564,7 @@ wb_done (struct origin_req *req, int err)
   bool durable, tell;
 
   lock_take (&ino->sync);
-  err = forgive (ino, wb, losses_judge_locked (ino, &ino->writes_lost, err, &tell));
+  err = forgive (ino, wb, losses_judge_locked (ino, &ino->writes_lost, wb->range, err, &tell));
   assert (err || req->carrier != 0);
   carrier = err ? 0 : req->carrier;
   /* D4: an origin without flush has accepted it, and that is all one can have. */
@@ -592,7 +592,7 @@ wb_done (struct origin_req *req, int err)
     rwlock_drop (&ino->zlock);
   }
   if (tell)
-    losses_tell (ino, "no write");
+    losses_tell (ino, "a write");
   wb_end (wb, err);
 }
 

@@ -74,7 +74,7 @@ assert durable(65536, $tag * MIB) == pattern($tag, 65536)"
     client "h.pwrite(pattern(3, 65536), $tag * MIB)"
   fi
   client "h.shutdown()"
-  [ "$(grep -c "no $cmd was answered for" "$cache_log")" -eq 1 ] ||
+  [ "$(grep -c "a $cmd was not answered for" "$cache_log")" -eq 1 ] ||
     fail "that no $cmd was answered is not said once"
   ends $tag
 done

@@ -5,6 +5,7 @@
  */
 #include "inode-bed.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 static uint8_t ones[8 * MIB], twos[8 * MIB];
@@ -35,7 +36,7 @@ count_notice (void *arg, struct inode *ino, int level, const char *line)
   (void) arg;
   (void) ino;
   assert_int_equal (level, 3);
-  assert_non_null (strstr (line, "was answered for 60 s"));
+  assert_non_null (strstr (line, "was not answered for 60 s"));
   notices++;
 }
 
@@ -171,6 +172,55 @@ TEST (an_answer_however_bad_between_two_losses_begins_patience_anew)
     assert_int_equal (notices, 0);
     tear_down (&b);
   }
+}
+
+static size_t
+held_at (struct bed *b, uint64_t off)
+{
+  size_t i, n = 0, len = origin_mem_log_len (b->o);
+
+  for (i = 0; i < len; i++) {
+    struct origin_mem_log l = origin_mem_log_at (b->o, i);
+
+    if (l.err == -1 && l.off == off)
+      return n;
+    n += l.err == -1;
+  }
+  fail_msg ("nothing is held at %" PRIu64, off);
+  return 0;
+}
+
+/* One bad place on a disk: whatever else is written comes through. */
+TEST (one_write_that_never_is_answered_fails_a_flush_whatever_else_is)
+{
+  struct bed b;
+  struct task *f;
+  unsigned i;
+
+  set_up_hung (&b, ORIGIN_WRITE, (struct world_options) { 0 });
+  assert_ok (wr (&b, ones, 0, PAGE, 0));
+  assert_ok (wr (&b, ones, MIB, PAGE, 0));
+  assert_ok (wr (&b, ones, 2 * MIB, PAGE, 0));
+  f = flush (&b);
+  for (i = 0; i < 2; i++) {
+    answer (&b, held_at (&b, 0), 0);
+    if (i > 0)                  /* the first time it is lost with the other */
+      answer (&b, held_at (&b, MIB), 0);
+    lose (&b);
+    assert_false (f->done);
+    pass (&b, GIVE_UP);
+  }
+  answer (&b, held_at (&b, 0), 0);
+  answer (&b, held_at (&b, MIB), 0);
+  lose (&b);
+  assert_err (f, EIO);
+  assert_int_equal (notices, 1);
+  open_door (&b, ORIGIN_WRITE);
+  f = flush (&b);
+  pass (&b, NSEC_PER_SEC);
+  assert_ok (f);
+  assert_is (origin_mem_durable (b.o) + 2 * MIB, 1, PAGE);
+  tear_down (&b);
 }
 
 /* D15: accepted while there is room for dirt, then EIO; not kept waiting for what does not come. */
@@ -523,6 +573,7 @@ main (void)
     cmocka_unit_test (a_flush_that_is_lost_again_and_again_fails_in_time),
     cmocka_unit_test (zeros_that_are_lost_again_and_again_fail_a_flush_too),
     cmocka_unit_test (an_answer_however_bad_between_two_losses_begins_patience_anew),
+    cmocka_unit_test (one_write_that_never_is_answered_fails_a_flush_whatever_else_is),
     cmocka_unit_test (a_writer_at_the_bound_of_dirt_is_told_when_nothing_is_answered),
     cmocka_unit_test (who_waits_for_less_dirt_is_not_overtaken),
     cmocka_unit_test (all_who_fit_go_on_at_once_when_there_is_room),
