@@ -65,22 +65,17 @@ copy (char **to, const char *from)
   return *to == NULL ? ENOMEM : 0;
 }
 
-/* nbdkit's server changes to / when it goes to the background (D11). */
 static int
 make_absolute (char **path)
 {
-  char *cwd, *s;
+  char *s;
+  int err;
 
-  if (*path == NULL || **path == '/')
+  if (*path == NULL)
     return 0;
-  cwd = getcwd (NULL, 0);
-  if (cwd == NULL)
-    return errno;
-  if (asprintf (&s, "%s/%s", cwd, *path) == -1)
-    s = NULL;
-  free (cwd);
-  if (s == NULL)
-    return ENOMEM;
+  err = uri_make_absolute (*path, &s);
+  if (err != 0)
+    return err;
   free (*path);
   *path = s;
   return 0;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "uri.h"
 
@@ -483,4 +484,20 @@ uri_release (struct uri *uri)
   free (uri->tls_certificates);
   free (uri->tls_psk_file);
   memset (uri, 0, sizeof *uri);
+}
+
+int
+uri_make_absolute (const char *path, char **ret)
+{
+  char *cwd = NULL;
+  int n;
+
+  *ret = NULL;
+  if (*path != '/' && (cwd = getcwd (NULL, 0)) == NULL)
+    return errno;
+  n = cwd ? asprintf (ret, "%s/%s", cwd, path) : asprintf (ret, "%s", path);
+  free (cwd);
+  if (n == -1)
+    *ret = NULL;
+  return n == -1 ? ENOMEM : 0;
 }

@@ -59,6 +59,12 @@ extern void uri_release (struct uri *);
 /* "1".."65535" without sign, space or leading zero, as *port; else EINVAL. */
 extern int uri_parse_port (const char *text, size_t len, uint32_t max, uint32_t *port);
 
+/* path as it is from /: nbdkit goes there when it goes to the background (D11, K-8).  ENOMEM, or another error: the current
+ * folder has no name; then *ret is NULL.
+ */
+PC_NONNULL (1, 2) PC_MUST_CHECK
+extern int uri_make_absolute (const char *path, char **ret);
+
 /* Is this a name that may be sent as an export's: UTF-8, no NUL, at most URI_EXPORT_MAX bytes? */
 extern bool uri_export_is_valid (const char *name, size_t len);
 

@@ -45,23 +45,14 @@ struct rule {
 static const char *
 keep_path (struct options *o, enum option which, const char *value)
 {
-  char *cwd, *path;
-  int n;
-
-  if (*value == '/')
-    path = strdup (value);
-  else {
-    if ((cwd = getcwd (NULL, 0)) == NULL)
-      return "the current folder has no name";
-    n = asprintf (&path, "%s/%s", cwd, value);
-    free (cwd);
-    if (n == -1)
-      path = NULL;
-  }
-  if (path == NULL)
+  switch (uri_make_absolute (value, &o->path[which])) {
+  case 0:
+    return NULL;
+  case ENOMEM:
     return "out of memory";
-  o->path[which] = path;
-  return NULL;
+  default:
+    return "the current folder has no name";
+  }
 }
 
 static const char *

@@ -5,8 +5,10 @@
 #include "test.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "rnd.h"
 #include "uri.h"
@@ -236,6 +238,35 @@ TEST (no_damaged_uri_does_harm)
   }
 }
 
+/* K-8 */
+TEST (a_path_is_made_absolute_in_the_folder_that_is_current_then)
+{
+  const char *tmp = getenv ("TMPDIR");
+  char *cwd = getcwd (NULL, 0), *folder, *path, *want;
+
+  assert_non_null (cwd);
+  assert_int_equal (uri_make_absolute ("/a/./b", &path), 0);
+  assert_string_equal (path, "/a/./b");
+  free (path);
+  assert_int_equal (uri_make_absolute ("a/b", &path), 0);
+  assert_int_not_equal (asprintf (&want, "%s/a/b", cwd), -1);
+  assert_string_equal (path, want);
+  free (want);
+  free (path);
+
+  assert_int_not_equal (asprintf (&folder, "%s/pagecache.XXXXXX", tmp ? tmp : "/tmp"), -1);
+  assert_non_null (mkdtemp (folder));
+  assert_int_equal (chdir (folder), 0);
+  assert_int_equal (rmdir (folder), 0);
+  assert_int_equal (uri_make_absolute ("a", &path), ENOENT);
+  assert_null (path);
+  assert_int_equal (uri_make_absolute ("/a", &path), 0);
+  free (path);
+  assert_int_equal (chdir (cwd), 0);
+  free (folder);
+  free (cwd);
+}
+
 int
 main (void)
 {
@@ -245,6 +276,7 @@ main (void)
     cmocka_unit_test (an_export_name_has_at_most_4096_bytes),
     cmocka_unit_test (a_short_buffer_cuts_the_reason_and_nothing_else),
     cmocka_unit_test (no_damaged_uri_does_harm),
+    cmocka_unit_test (a_path_is_made_absolute_in_the_folder_that_is_current_then),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
