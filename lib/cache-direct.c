@@ -42,7 +42,7 @@ struct direct {
   uint32_t carrier;             /* its connection; 0: all of that one are flushed */
   uint64_t carrier_at;          /* the newest on that connection */
   uint64_t lost_at;             /* the newest that was not flushed on one before it; 0: none */
-  uint64_t losses, told;        /* of other files: that we know of, and that a flush has told */
+  uint64_t losses, told;        /* of this file and those together with it: that are known, and that a flush has told */
 };
 
 /* name: what exports with one store have in common. */
@@ -127,7 +127,7 @@ struct part {
   struct origin_req req;
   struct direct *d;
   struct parts *all;
-  uint64_t at, losses;
+  uint64_t at;
   bool lost;
   int err;
 };
@@ -145,7 +145,7 @@ part_init_locked (struct part *p, struct direct *d)
 {
   *p = (struct part) {
     .req = { .cmd = ORIGIN_FLUSH, .prio = ORIGIN_PRIO_DEMAND, .carrier = d->carrier },
-    .d = d, .at = d->noted, .losses = d->losses, .lost = d->lost_at != 0,
+    .d = d, .at = d->noted, .lost = d->lost_at != 0,
   };
 }
 
@@ -161,15 +161,16 @@ is_together (const struct direct *a, const struct direct *b)
   return a != b && a->origin->info.can_multi_conn && strcmp (a->name, b->name) == 0;
 }
 
+/* d too: another flush of it that begins before this one is answered has to fail as well. */
 static void
-tell_others_locked (struct direct *d)
+tell_all_locked (struct direct *d)
 {
   struct list_node *n;
 
   list_for_each (n, &d->pc->directs) {
     struct direct *o = container_of (n, struct direct, node);
 
-    if (is_together (d, o))
+    if (o == d || is_together (d, o))
       o->losses++;
   }
 }
@@ -284,10 +285,13 @@ direct_flush (struct direct *d)
   struct direct *last;
   struct parts others;
   struct part own;
-  bool lost;
+  uint64_t known, found = 0;
+  bool lost, owed;
   int err = 0;
 
   lock_take (&pc->table);
+  known = d->losses;
+  owed = d->told < known;
   part_init_locked (&own, d);
   collect_locked (d, NULL, &others);
   lock_drop (&pc->table);
@@ -300,23 +304,33 @@ direct_flush (struct direct *d)
   if (own.err != ENOTCONN)
     err = own.err;
   lost |= settle_all_locked (&others, &err);
-  while ((last = put_all_locked (&others)) != NULL) {
+  for (;;) {
+    /* With what is settled, before the table is let go: nobody may find nothing to flush and nothing told. */
+    if (lost) {
+      found++;
+      tell_all_locked (d);
+    }
+    last = put_all_locked (&others);
+    if (!last)
+      break;
     collect_locked (d, last, &others);
     put_direct_locked (last);
     lock_drop (&pc->table);
     submit_all (&others);
     wait_all (&others);
     lock_take (&pc->table);
-    lost |= settle_all_locked (&others, &err);
+    lost = settle_all_locked (&others, &err);
   }
-  if (lost)
-    tell_others_locked (d);
-  if (!err && d->told < own.losses) {
-    d->told = own.losses;
-    lost = true;
+  if (!err && (owed || found)) {
+    /* What others found meanwhile is told by the next one. */
+    if (d->losses == known + found)
+      known = d->losses;
+    if (d->told < known)
+      d->told = known;
+    err = ENOTCONN;
   }
   lock_drop (&pc->table);
-  return err ? err : lost ? ENOTCONN : 0;
+  return err;
 }
 
 static bool
@@ -344,7 +358,7 @@ direct_close (struct direct *d)
     p.err = atomic_load (&pc->draining) ? ECANCELED : origin_do (d->origin, &p.req);
     lock_take (&pc->table);
     if (settle_locked (&p) || p.err)
-      tell_others_locked (d);
+      tell_all_locked (d);
     d->carrier = 0;
     d->lost_at = 0;
   }

@@ -202,6 +202,10 @@ check_PROGRAMS += %D%/test-inode-map-rare
 TESTS += %D%/test-cache-none
 check_PROGRAMS += %D%/test-cache-none
 %C%_test_cache_none_SOURCES = %D%/test-cache-none.c
+%C%_test_cache_none_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=pthread_mutex_unlock \
+	$(NULL)
 
 TESTS += %D%/test-cache
 check_PROGRAMS += %D%/test-cache

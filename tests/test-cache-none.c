@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache-priv.h"
 #include "cache.h"
 #include "inode.h"
 #include "log.h"
@@ -827,6 +828,74 @@ TEST (who_leaves_before_others_flushes_what_they_may_flush_later)
 
 /*----------------------------------------------------------------------*/
 
+/* What another thread does when the table is let go for the nth time from now on; we wait for it. */
+extern int __real_pthread_mutex_unlock (pthread_mutex_t *);
+extern int __wrap_pthread_mutex_unlock (pthread_mutex_t *);
+
+static struct pagecache *watched;
+static unsigned unlocks;
+static struct pagecache_file *flushes_then;
+static int flushed_then;
+
+static void *
+flush_then (void *arg)
+{
+  (void) arg;
+  flushed_then = pagecache_flush (flushes_then);
+  return NULL;
+}
+
+int
+__wrap_pthread_mutex_unlock (pthread_mutex_t *m)
+{
+  struct pagecache *pc = watched;
+  int err = __real_pthread_mutex_unlock (m);
+  pthread_t thread;
+
+  if (pc && m == &pc->table.mutex && --unlocks == 0) {
+    watched = NULL;
+    assert_int_equal (pthread_create (&thread, NULL, flush_then, NULL), 0);
+    pthread_join (thread, NULL);
+  }
+  return err;
+}
+
+/* Wherever in another one's flush it begins: a loss that is found and not told yet is seen by nobody as nothing to flush. */
+TEST (a_loss_is_told_by_a_flush_that_begins_while_another_one_finds_it)
+{
+  struct pagecache_file *f[3];
+  unsigned nth, who, seen = 0;
+  struct world w;
+
+  begin (&w, PAGECACHE_NONE, all_of_it);
+  for (who = 0; who < 3; who++)
+    f[who] = open_one (&w, "one");
+  for (who = 0; who < 3; who++)
+    for (nth = 1; nth <= 4; nth++) {
+      put (f[0], 0);
+      origin_mem_lose (w.origin[0], false, true);
+      flushed_then = -1;
+      flushes_then = f[who];
+      unlocks = nth;
+      watched = w.pc;
+      expect_flush (f[1], EIO);
+      watched = NULL;
+      /* The flush that told it has let the table go for the last time before it returns. */
+      if (flushed_then != -1 && who != 1) {
+        assert_int_equal (flushed_then, EIO);
+        seen++;
+      }
+      else if (flushed_then != -1 && flushed_then != 0)
+        seen++;
+      while (pagecache_flush (f[0]) != 0 || pagecache_flush (f[1]) != 0 || pagecache_flush (f[2]) != 0)
+        ;
+    }
+  assert_true (seen >= 5);
+  for (who = 0; who < 3; who++)
+    pagecache_close (f[who]);
+  end (&w);
+}
+
 struct worker {
   pthread_t thread;
   struct world *world;
@@ -946,6 +1015,7 @@ main (void)
     cmocka_unit_test (with_multi_conn_a_flush_is_for_what_all_clients_wrote),
     cmocka_unit_test (each_client_is_by_itself_without_multi_conn_or_on_another_export),
     cmocka_unit_test (who_leaves_before_others_flushes_what_they_may_flush_later),
+    cmocka_unit_test (a_loss_is_told_by_a_flush_that_begins_while_another_one_finds_it),
     cmocka_unit_test (many_clients_write_flush_come_and_go_while_connections_are_lost),
   };
 
