@@ -9,9 +9,10 @@
 #   load.stop()                the end, after a last flush that succeeds; prints what happened
 #
 # Nothing is sent again in that mode, so writes may be lost with the origin, and reads may show it at once.  But (D17,
-# DUR-7) a flush that succeeds means that whatever was acknowledged before it was sent is durable; unless a flush that
-# was sent later than that has failed, which has told it.  With multi-conn that holds for all connections together,
-# without it for each.
+# DUR-7) a flush that succeeds means that whatever was acknowledged before it was sent is durable; unless a flush has
+# failed whose reply came later than that acknowledgement, which has told it: of a write that was acknowledged while the flush
+# was under way nobody here can say which of them the server saw first.  With multi-conn that holds for all connections
+# together, without it for each.
 #
 # Each thread owns blocks, which nobody else writes.  What a block may hold is the last content that is known to be durable
 # and all that was written since, whether acknowledged or not.
@@ -41,7 +42,7 @@ class Worker(threading.Thread):
         self.h.set_strict_mode(0)
         self.rnd = random.Random(seed * 1000 + number)
         self.contents = [[Written(0, 0)] for _ in range(BLOCKS)]
-        self.told = 0                      # when the last flush that failed was sent
+        self.told = 0                      # when the reply of the last flush that failed came
         self.done = self.errors = self.failed = self.flushed = self.refused = 0
         self.enough = False
         self.wrong = None
@@ -74,8 +75,9 @@ class Worker(threading.Thread):
             self.h.flush()
         except nbd.Error:                  # noqa: F821
             with load.lock:
+                told = load.tick()
                 for w in load.together(self):
-                    w.told = max(w.told, sent)
+                    w.told = told
             self.failed += 1
             raise
         with load.lock:
