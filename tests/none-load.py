@@ -9,10 +9,10 @@
 #   load.stop()                the end, after a last flush that succeeds; prints what happened
 #
 # Nothing is sent again in that mode, so writes may be lost with the origin, and reads may show it at once.  But (D17,
-# DUR-7) a flush that succeeds means that whatever was acknowledged before it was sent is durable; unless a flush has
-# failed whose reply came later than that acknowledgement, which has told it: of a write that was acknowledged while the flush
-# was under way nobody here can say which of them the server saw first.  With multi-conn that holds for all connections
-# together, without it for each.
+# DUR-7) a flush that succeeds means that whatever was acknowledged before it was sent is durable, on all connections with
+# multi-conn and on its own without; unless a flush has failed on the same connection whose reply came later than that
+# acknowledgement, which has told it.  Of a write that was acknowledged while the flush was under way nobody here can say
+# which of them the server saw first.  What was told on one connection is still to be told on the others.
 #
 # Each thread owns blocks, which nobody else writes.  What a block may hold is the last content that is known to be durable
 # and all that was written since, whether acknowledged or not.
@@ -42,7 +42,7 @@ class Worker(threading.Thread):
         self.h.set_strict_mode(0)
         self.rnd = random.Random(seed * 1000 + number)
         self.contents = [[Written(0, 0)] for _ in range(BLOCKS)]
-        self.told = 0                      # when the reply of the last flush that failed came
+        self.told = 0                      # when the reply of its last flush that failed came
         self.done = self.errors = self.failed = self.flushed = self.refused = 0
         self.enough = False
         self.wrong = None
@@ -75,21 +75,19 @@ class Worker(threading.Thread):
             self.h.flush()
         except nbd.Error:                  # noqa: F821
             with load.lock:
-                told = load.tick()
-                for w in load.together(self):
-                    w.told = told
+                self.told = load.tick()
             self.failed += 1
             raise
         with load.lock:
             for w in load.together(self):
-                w.see_durable(sent)
+                w.see_durable(sent, self.told)
         self.flushed += 1
 
-    def see_durable(self, sent):
-        """A flush that was sent then has succeeded; the lock is held."""
+    def see_durable(self, sent, told):
+        """A flush that was sent then has succeeded, where one had failed by told; the lock is held."""
         for block, contents in enumerate(self.contents):
             covered = [i for i, w in enumerate(contents)
-                       if w.acked is not None and self.told < w.acked < sent]
+                       if w.acked is not None and told < w.acked < sent]
             if not covered:
                 continue
             last = covered[-1]
@@ -184,7 +182,7 @@ class Load:
         for w in self.workers:
             errno_of(w.flush)              # noqa: F821, of what is still to be told
             w.flush()
-            w.see_durable(self.now + 1)
+            w.see_durable(self.now + 1, w.told)
             w.h.shutdown()
         print("multi-conn %s:" % self.multi, *["%s %d" % (n, sum(getattr(w, n) for w in self.workers))
                                                for n in ("done", "errors", "flushed", "failed", "refused")])
