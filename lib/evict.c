@@ -37,7 +37,6 @@
 #include "evict.h"
 
 #define CHUNK 64u               /* slots: 256 bytes, four lines */
-#define WAYS 16u                /* keys in a bucket: one line */
 #define NONE UINT32_MAX
 
 /* place[]: state in the low bits, tag above. */
@@ -85,7 +84,7 @@ count_chunks (uint32_t nframes)
 static uint32_t
 count_buckets (uint32_t nframes)
 {
-  return (uint32_t) (((uint64_t) nframes * 11 / 8 + WAYS - 1) / WAYS);
+  return (uint32_t) (((uint64_t) nframes * 11 / 8 + EVICT_WAYS - 1) / EVICT_WAYS);
 }
 
 size_t
@@ -93,7 +92,7 @@ evict_size (uint32_t nframes)
 {
   size_t nchunks = count_chunks (nframes);
 
-  return aligned (count_buckets (nframes) * (size_t) WAYS * sizeof (uint32_t))
+  return aligned (count_buckets (nframes) * (size_t) EVICT_WAYS * sizeof (uint32_t))
          + aligned (nchunks * CHUNK * sizeof (uint32_t))
          + aligned (nchunks * sizeof (uint32_t))
          + 2 * aligned (nframes);
@@ -122,7 +121,7 @@ evict_init (struct evict *e, void *mem, uint32_t nframes)
     e->age_shift++;
 
   e->ghost = (uint32_t *) p;
-  p += aligned (e->nbuckets * (size_t) WAYS * sizeof (uint32_t));
+  p += aligned (e->nbuckets * (size_t) EVICT_WAYS * sizeof (uint32_t));
   e->slots = (uint32_t *) p;
   p += aligned (e->nchunks * (size_t) CHUNK * sizeof (uint32_t));
   e->next = (uint32_t *) p;
@@ -177,7 +176,7 @@ evict_batch (const struct evict *e)
 void
 evict_rewarm (struct evict *e)
 {
-  memset (e->ghost, 0, e->nbuckets * (size_t) WAYS * sizeof (uint32_t));
+  memset (e->ghost, 0, e->nbuckets * (size_t) EVICT_WAYS * sizeof (uint32_t));
   start_small_target (e);
   e->warm = true;
 }
@@ -337,12 +336,6 @@ set_state (struct evict *e, uint32_t frame, unsigned state)
 
 /* Remembered keys. */
 
-static uint32_t *
-find_bucket (const struct evict *e, uint64_t key)
-{
-  return &e->ghost[((key >> 32) * e->nbuckets >> 32) * WAYS];
-}
-
 static uint32_t
 make_print (uint64_t key)
 {
@@ -363,11 +356,11 @@ key_distance (const struct evict *e, uint32_t k)
 static void
 remember (struct evict *e, uint64_t key, enum evict_queue_id q)
 {
-  uint32_t *b = find_bucket (e, key), print = make_print (key);
+  uint32_t *b = evict_bucket (e, key), print = make_print (key);
   unsigned way = 0;
   uint64_t oldest = 0;
 
-  for (unsigned i = 0; i < WAYS; i++) {
+  for (unsigned i = 0; i < EVICT_WAYS; i++) {
     uint64_t d;
 
     if (b[i] == 0 || KEY_PRINT (b[i]) == print) {
@@ -406,9 +399,9 @@ adapt (struct evict *e, enum evict_queue_id q)
 static bool
 recall (struct evict *e, uint64_t key)
 {
-  uint32_t *b = find_bucket (e, key), print = make_print (key);
+  uint32_t *b = evict_bucket (e, key), print = make_print (key);
 
-  for (unsigned i = 0; i < WAYS; i++)
+  for (unsigned i = 0; i < EVICT_WAYS; i++)
     if (b[i] && KEY_PRINT (b[i]) == print) {
       enum evict_queue_id q = KEY_QUEUE (b[i]);
       uint64_t d = key_distance (e, b[i]);

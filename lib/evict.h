@@ -141,6 +141,13 @@ extern uint32_t evict_excess (const struct evict *e);
  */
 extern void evict_rewarm (struct evict *e);
 
+/* key is about to be inserted or remembered: what is kept of such keys, one cache
+ * line anywhere in memory, is called for.  Who has many says so for all of them
+ * first, and they come together.
+ * Locks    none.   Thread any.
+ */
+static inline void evict_expect (const struct evict *e, uint64_t key);
+
 /* frame (OUT before) now holds the page of key.  Whoever pinned it for the page
  * before has let go: a late evict_touch of that one could take EVICT_AHEAD away,
  * and the frame would count as unread for ever.
@@ -258,6 +265,19 @@ struct evict {
 
 #define EVICT_HEAT_MAX 2u
 #define EVICT_HEAT_AHEAD 0x80u
+#define EVICT_WAYS 16u          /* keys in a bucket: one line */
+
+static inline uint32_t *
+evict_bucket (const struct evict *e, uint64_t key)
+{
+  return &e->ghost[((key >> 32) * e->nbuckets >> 32) * EVICT_WAYS];
+}
+
+static inline void
+evict_expect (const struct evict *e, uint64_t key)
+{
+  __builtin_prefetch (evict_bucket (e, key), 1);
+}
 
 static inline bool
 evict_touch (struct evict *e, uint32_t frame)

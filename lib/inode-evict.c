@@ -98,8 +98,12 @@ see_to_nodes (struct stripe *st, struct victims *v)
  * picked, and comes back from being picked under its stripe's lock only: what is found here stays so.
  */
 static void
-see_who_is_picked (struct inode_env *env, struct victims *v)
+see_who_is_picked (struct inode *ino, struct victims *v)
 {
+  struct inode_env *env = ino->env;
+
+  for (unsigned i = 0; i < v->n; i++)
+    evict_expect (env->evict, evict_key (ino->id, v->pgnos[i]));
   lock_take (&env->evict_lock);
   for (unsigned i = 0; i < v->n; i++)
     if (!evict_is_picked (env->evict, v->frames[i]))
@@ -134,7 +138,7 @@ evict_some (struct inode *ino, struct stripe *st, struct victims *v, uint32_t *g
     k = neighbours (v, i, false);
     judge_run (ino, st, v, i, k);
   }
-  see_who_is_picked (ino->env, v);
+  see_who_is_picked (ino, v);
   see_to_nodes (st, v);
   wasted = tell_policy (ino, v);
   for (i = 0; i < v->n; i += k) {

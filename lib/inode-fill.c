@@ -27,6 +27,17 @@ static const uint8_t zeros[16];
 
 static void free_buffer (struct inode_env *, void *bounce, bool heap, unsigned npages);
 
+/* How many of the n frames at f are neighbours? */
+static unsigned
+contiguous (const uint32_t *f, unsigned n)
+{
+  unsigned i;
+
+  for (i = 1; i < n && f[i] == f[i - 1] + 1; i++)
+    ;
+  return i;
+}
+
 static size_t
 fill_size (uint32_t npages)
 {
@@ -304,6 +315,18 @@ fill_is_zeros (struct fill *f)
 }
 
 static void
+copy_from_bounce (struct fill *f)
+{
+  unsigned i, n;
+
+  for (i = 0; i < f->npages; i += n) {
+    n = contiguous (f->frames + i, f->npages - i);
+    memcpy (memfile_addr (f->ino->env->mf, f->frames[i]), (uint8_t *) f->bounce + ((size_t) i << PAGE_SHIFT),
+            (size_t) n << PAGE_SHIFT);
+  }
+}
+
+static void
 fill_done (struct origin_req *req, int err)
 {
   struct fill *f = req->arg;
@@ -318,13 +341,14 @@ fill_done (struct origin_req *req, int err)
 
   if (f->bounce) {
     if (!err)
-      for (i = 0; i < f->npages; i++)
-        memcpy (memfile_addr (env->mf, f->frames[i]), (uint8_t *) f->bounce + ((size_t) i << PAGE_SHIFT), PAGE_SIZE);
+      copy_from_bounce (f);
     free_buffer (env, f->bounce, f->heap, f->npages);
     f->bounce = NULL;
     inode_env_wake_memory (env);
   }
   is_zeros = !err && ino->origin->info.can_extents && fill_is_zeros (f);
+  for (i = 0; i < f->npages; i++)
+    evict_expect (env->evict, evict_key (ino->id, (r.start >> PAGE_SHIFT) + i));
 
   rwlock_take (&st->lock);
   if (!err)
@@ -459,17 +483,6 @@ static unsigned
 pages_of (struct range r)
 {
   return (unsigned) ((r.end - r.start + PAGE_SIZE - 1) >> PAGE_SHIFT);
-}
-
-/* How many of the n frames at f are neighbours? */
-static unsigned
-contiguous (const uint32_t *f, unsigned n)
-{
-  unsigned i;
-
-  for (i = 1; i < n && f[i] == f[i - 1] + 1; i++)
-    ;
-  return i;
 }
 
 /* A run shorter than this is not worth a request of its own, which costs the three processes on its way more than
