@@ -161,6 +161,8 @@ tell_readahead (struct inode_op *op)
   };
   unsigned i, n;
 
+  if (op->told && op->missed)   /* it stands in line itself */
+    ev.demand_bytes -= ev.len;
   if (ev.what == READAHEAD_HIT
       && !atomic_load_explicit (&ino->ra_open, memory_order_relaxed))
     return;

@@ -129,11 +129,14 @@ readahead_done (struct readahead *ra, uint64_t bytes, uint64_t took_ns,
                 uint64_t now_ns)
 {
   /* The least, but not for ever: the way may have become longer.  Unless what
-   * we gave out stands in line there: that would feed on itself.
+   * we gave out stands in line there, which would feed on itself, or what the
+   * client keeps under way: for nbdcopy at an origin next door a "round trip"
+   * was the time in its own queue, and its product with the rate so much that
+   * this found too little under way.
    */
   if (ra->rtt_ns == 0 || took_ns < ra->rtt_ns)
     ra->rtt_ns = took_ns > 0 ? took_ns : 1;
-  else if (now_ns > ra->given_ns + QUIET_NS)
+  else if (now_ns > ra->queued_ns + QUIET_NS)
     ra->rtt_ns += (took_ns - ra->rtt_ns) / 64;
 
   ra->done_bytes += bytes;
@@ -414,7 +417,7 @@ advance (struct readahead *ra, unsigned i, struct range r,
   struct readahead_stream *s = &ra->stream[i];
   uint32_t len = (uint32_t) clamp (r.end - r.start, 0, UINT32_MAX / 2);
   int32_t stride;
-  uint64_t start, over;
+  uint64_t start, over, late;
 
   turn (ra, i, r);
   start = start_in (ra, s, r);
@@ -437,6 +440,14 @@ advance (struct readahead *ra, unsigned i, struct range r,
     s->steps = 0;
   if (stride != 0)
     s->stride = stride;
+
+  /* Depth falls slowly, for of many in flight most may come in order; and one
+   * that was not overtaken but lies near by chance is not enough.
+   */
+  late = start < ra->pos[i] && !s->strided && ev->what != READAHEAD_HIT ? ra->pos[i] - start : 0;
+  ra->depth -= ra->depth / 64;
+  if (late > ra->depth && late <= WORKERS * (uint64_t) len)
+    ra->depth += (late - ra->depth) / 4;
 
   /* A late comer behind pos counts as read only if it was not there yet, so
    * that reading one place again and again proves nothing.
@@ -653,12 +664,15 @@ plan_steps (struct readahead *ra, unsigned i, uint64_t window,
 }
 
 /* Would fetching ahead only stand in the way of what the client itself keeps
- * under way?
+ * under way?  That is what waits for the origin; or, where what was fetched
+ * ahead leaves nothing to wait for, how far reads overtake each other.
  */
 static bool
 is_client_ahead (const struct readahead *ra, const struct readahead_event *ev)
 {
-  return ev->demand_bytes > clamp (2 * get_bdp (ra), MIB, 4 * MIB);
+  uint64_t enough = clamp (2 * get_bdp (ra), MIB / 4, 4 * MIB);
+
+  return ev->demand_bytes > enough || (ra->rate > 0 && ra->depth > enough);
 }
 
 unsigned
@@ -688,13 +702,17 @@ readahead_access (struct readahead *ra, const struct readahead_event *ev,
   if (ev->what == READAHEAD_HIT)
     return 0;                   /* read before: no sign that more is wanted */
   judge (ra, i);
-  if (!s->open || is_client_ahead (ra, ev))
+  if (is_client_ahead (ra, ev)) {
+    ra->queued_ns = ev->now_ns;
+    return 0;
+  }
+  if (!s->open)
     return 0;
   window = get_window (ra, i, ev->now_ns);
   n = s->strided ? plan_steps (ra, i, window, out, max)
                  : plan_run (ra, i, window, out, max);
   if (n > 0)
-    ra->given_ns = ev->now_ns;
+    ra->queued_ns = ev->now_ns;
   return n;
 }
 

@@ -54,8 +54,8 @@
  *
  * A client that keeps much in flight by itself (nbdcopy: 64 requests of
  * 256 KiB) needs none of this, and would only find its reads behind ours: while
- * other reads wait for more than clamp (2 x BDP, 1 MiB, 4 MiB) nothing is given
- * out.
+ * other reads wait for more than clamp (2 x BDP, 256 KiB, 4 MiB), or overtake each
+ * other by as much, nothing is given out.
  */
 #ifndef PC_READAHEAD_H
 #define PC_READAHEAD_H
@@ -128,7 +128,11 @@ struct readahead {
   uint64_t rtt_ns;              /* least answer time of late */
   uint64_t rate;                /* most bytes a second of late */
   uint64_t done_bytes, done_since_ns;
-  uint64_t given_ns;            /* when something was given out last */
+  uint64_t depth;               /* by how much reads overtake others of their
+                                   stream, of late: the client keeps as much
+                                   under way */
+  uint64_t queued_ns;           /* when we last kept the origin busy, or the client did: its
+                                   replies are late then */
 
   uint32_t accuracy;            /* used of what was resolved, in 1/1024 */
   uint64_t used_bytes, wasted_bytes; /* since accuracy was last moved */

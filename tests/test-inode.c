@@ -1439,6 +1439,19 @@ TEST (metadata_stays_within_its_bounds)
   }
 }
 
+/* What waits for the origin is counted to see whether the client is ahead by itself: without the read that asks. */
+TEST (large_reads_one_at_a_time_are_helped)
+{
+  struct bed b;
+  uint64_t off;
+
+  set_up_with (&b, world_info (SIZE), (struct world_options) { .nframes = 2048, .readahead = 2 * MIB });
+  for (off = 0; off < 3 * 512 * K; off += 512 * K)
+    assert_ok (rd (&b, buf, off, 512 * K));
+  assert_true (inode_get_stats (b.ino)->readahead_bytes > 0);
+  tear_down (&b);
+}
+
 TEST (an_inode_takes_16_KiB)
 {
   const struct world_options o = { .nframes = 64, .readahead = MIB };
@@ -2025,6 +2038,7 @@ main (void)
     cmocka_unit_test (a_read_that_could_take_every_frame_leaves_room_for_its_nodes),
     cmocka_unit_test (who_finds_no_memory_waits_a_minute_and_no_longer),
     cmocka_unit_test (metadata_stays_within_its_bounds),
+    cmocka_unit_test (large_reads_one_at_a_time_are_helped),
     cmocka_unit_test (an_inode_takes_16_KiB),
     cmocka_unit_test (an_inode_goes_with_its_pages),
     cmocka_unit_test (every_allocation_may_fail),

@@ -640,6 +640,95 @@ TEST (neighbours_with_others_between_are_no_row)
   tear_down (&r);
 }
 
+/* An origin next door is known: 100 us, 1 GiB/s; twice their product is less than the least that counts. */
+static void
+see_a_near_origin (struct reader *r)
+{
+  for (unsigned i = 0; i < 200; i++) {
+    r->now += MS;
+    readahead_done (&r->ra, MIB, MS / 10, r->now);
+  }
+}
+
+/* The client's reads of len come in fours, the last of each first. */
+static void
+read_shuffled (struct reader *r, uint64_t off, uint64_t end, uint64_t len)
+{
+  for (; off < end; off += 4 * len)
+    for (unsigned i = 4; i-- > 0;)
+      read_some (r, off + i * len, len);
+}
+
+TEST (reads_that_overtake_each_other_by_enough_need_nothing_ahead)
+{
+  uint64_t before;
+  struct reader r;
+
+  set_up (&r, GIB);
+  see_a_near_origin (&r);
+  read_shuffled (&r, 0, 16 * MIB, 256 * KIB);
+  before = r.given;
+  read_shuffled (&r, 16 * MIB, 64 * MIB, 256 * KIB);
+  assert_int_equal (r.given, before);
+
+  /* One after the other again: after a while they are helped. */
+  for (uint64_t off = 64 * MIB; off < 128 * MIB; off += 256 * KIB)
+    read_some (&r, off, 256 * KIB);
+  assert_true (r.given > before);
+  tear_down (&r);
+}
+
+TEST (reads_that_overtake_each_other_by_little_are_fetched_ahead)
+{
+  struct reader r;
+
+  set_up (&r, GIB);
+  see_a_near_origin (&r);
+  read_shuffled (&r, 0, 16 * MIB, 16 * KIB);
+  assert_true (r.given > 14 * MIB);
+  tear_down (&r);
+}
+
+TEST (a_read_that_lies_behind_by_chance_stops_nothing)
+{
+  uint64_t off, before;
+  struct reader r;
+
+  set_up (&r, GIB);
+  see_a_near_origin (&r);
+  for (off = 512 * KIB; off < 1280 * KIB; off += 64 * KIB)
+    read_some (&r, off, 64 * KIB);
+  before = r.given;
+  read_some (&r, 320 * KIB, 64 * KIB);
+  for (; off < 2 * MIB; off += 64 * KIB)
+    read_some (&r, off, 64 * KIB);
+  assert_true (r.given > before);
+  tear_down (&r);
+}
+
+TEST (the_clients_own_queue_is_no_round_trip)
+{
+  struct readahead_event ev = { .len = 256 * KIB, .what = READAHEAD_MISS, .demand_bytes = 16 * MIB };
+  struct reader r;
+
+  set_up (&r, GIB);
+  see_a_near_origin (&r);
+  for (unsigned i = 0; i < 2000; i++) {
+    ev.now_ns = r.now += MS;
+    readahead_access (&r.ra, &ev, r.out, READAHEAD_BATCH);
+    ev.off += ev.len;
+    readahead_done (&r.ra, ev.len, 10 * MS, r.now);
+  }
+  assert_int_equal (r.ra.rtt_ns, MS / 10);
+
+  /* Without one it may have become longer. */
+  r.now += 2 * SEC;
+  for (unsigned i = 0; i < 2000; i++)
+    readahead_done (&r.ra, 64 * KIB, 10 * MS, r.now += MS);
+  assert_true (r.ra.rtt_ns > 9 * MS);
+  tear_down (&r);
+}
+
 TEST (a_stream_that_comes_to_warm_pages_fetches_nothing_there)
 {
   struct reader r;
@@ -1093,6 +1182,10 @@ main (void)
     cmocka_unit_test (ranges_that_do_not_fit_the_callers_array_come_later),
     cmocka_unit_test (a_reset_forgets_everything),
     cmocka_unit_test (neighbours_with_others_between_are_no_row),
+    cmocka_unit_test (reads_that_overtake_each_other_by_enough_need_nothing_ahead),
+    cmocka_unit_test (reads_that_overtake_each_other_by_little_are_fetched_ahead),
+    cmocka_unit_test (a_read_that_lies_behind_by_chance_stops_nothing),
+    cmocka_unit_test (the_clients_own_queue_is_no_round_trip),
     cmocka_unit_test (a_stream_that_comes_to_warm_pages_fetches_nothing_there),
     cmocka_unit_test (an_open_stream_that_grows_sparse_is_shut),
     cmocka_unit_test (steps_that_were_given_out_and_lost_start_small_again),
