@@ -496,6 +496,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
   map_init (ino);
   list_init (&ino->wbs);
   list_init (&ino->tokens);
+  list_init (&ino->through);
   list_init (&ino->dirty_waiters);
   throttle_init (&ino->throttle, &tl);
   ledger_init (ino);
@@ -597,6 +598,7 @@ inode_free (struct inode *ino)
 
   assert (list_is_empty (&ino->wbs));
   assert (list_is_empty (&ino->tokens));
+  assert (list_is_empty (&ino->through));
   assert (ino->holes.nasks == 0);
   map_release (ino);
   for (i = 0; i < NSTRIPES; i++) {
@@ -692,7 +694,8 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
   op->waits = 0;
   op->fill_err = 0;
   op->not_his = 0;
-  op->syncing = false;
+  op->syncing = op->through = false;
+  list_node_init (&op->through_node);
 }
 
 void
@@ -786,6 +789,7 @@ inode_op_run (struct inode_op *op)
   if (done) {
     op_unpark_memory (op);
     op_forget_dirt (op);
+    write_through_end (op);
     assert (op->on == NULL);
     assert (op->nfills == 0 || op->kind == OP_MAP);
     assert (!op->syncing);
@@ -802,6 +806,7 @@ inode_op_cancel (struct inode_op *op)
   fill_release (op);
   if (op->syncing)
     sync_end (op);
+  write_through_end (op);
   if (op->kind == OP_READ && op->missed)
     atomic_fetch_sub_explicit (&op->ino->demand_bytes, range_len (op->range), memory_order_relaxed);
   /* What it wrote so far is dirty, and nobody was told yet. */

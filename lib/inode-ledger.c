@@ -422,10 +422,11 @@ settle_locked (struct inode *ino, struct stripe *st)
 /* Data. */
 
 /* Bytes r of st were written: newer than the origin from now on.  oldest: the number of a DIRTY
- * zero range that the bytes replace, which they inherit; 0: none.
+ * zero range that the bytes replace, which they inherit; 0: none.  wt: they may go again, if whoever writes them
+ * through fails.
  */
 void
-dirty_mark (struct inode *ino, struct stripe *st, struct range r, uint32_t oldest)
+dirty_mark (struct inode *ino, struct stripe *st, struct range r, uint32_t oldest, bool wt)
 {
   struct acct a = { .ino = ino, .st = st };
   uint32_t seq;
@@ -437,7 +438,7 @@ dirty_mark (struct inode *ino, struct stripe *st, struct range r, uint32_t oldes
   ino->writes_seen += range_len (r);
   if (PLANTED (PLANT_EDGE_LOST) && r.start > 0 && range_len (r) > 1)
     r.start += dirtyset_overlaps (&st->dirty, (struct range) { r.start - 1, r.start }, WB_BIT (WB_DIRTY));
-  dirtyset_mark (&st->dirty, r, seq, ino->env->mode == INODE_WRITETHROUGH, dirty_acct, &a);
+  dirtyset_mark (&st->dirty, r, seq, wt, dirty_acct, &a);
   settle_locked (ino, st);
   lock_drop (&ino->sync);
 }

@@ -547,7 +547,7 @@ materialise_zeros (struct inode *ino, struct stripe *st, struct range u, const u
     lock_drop (&env->evict_lock);
   }
   if (!clean)
-    dirty_mark (ino, st, u, oldest);
+    dirty_mark (ino, st, u, oldest, false);
   fill_kill (st, u);
   return 0;
 }

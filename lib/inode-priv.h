@@ -178,6 +178,7 @@ struct inode {
   struct carrier *carrier;      /* behind the inode */
   unsigned ncarriers, most_carriers, nflushing;
   struct list tokens;           /* struct inode_op.node of OP_SYNC */
+  struct list through;          /* struct inode_op.through_node: write-throughs that have bytes here, or may */
   struct list dirty_waiters;    /* writers that wait for less dirt, first come first served */
   _Atomic uint64_t reserved;    /* bytes admitted and not dirty yet; grows with sync held */
   uint64_t unstable_since_ns;
@@ -369,6 +370,7 @@ extern bool write_run (struct inode_op *);
 extern bool write_admit (struct inode_op *, uint64_t len, bool patient);
 
 extern bool write_is_delayed (struct inode_op *);
+extern void write_through_end (struct inode_op *);      /* its bytes are not its own any more; nothing, if it has none */
 
 /* So much of it is dirty now, or will not be. */
 extern void write_unreserve (struct inode_op *, uint64_t len);
@@ -409,7 +411,7 @@ extern bool dirt_fits_locked (struct inode *, struct throttle_load, uint64_t len
 extern void dirt_admit_locked (struct inode_op *, uint64_t len);
 extern void dirty_waiters_admit_locked (struct inode *);
 extern void dirty_waiters_leave_locked (struct inode_op *);
-extern void dirty_mark (struct inode *, struct stripe *, struct range, uint32_t oldest);
+extern void dirty_mark (struct inode *, struct stripe *, struct range, uint32_t oldest, bool wt);
 extern uint32_t dirty_drop (struct inode *, struct stripe *, struct range);
 extern void dirty_keep (struct inode *, struct stripe *, struct range);
 extern void dirty_unkeep (struct inode *, struct stripe *, struct range);

@@ -8,7 +8,8 @@
  *   ADMIT   wait while too much is dirty, first come first served; be slowed as throttle says (D3, D13).  What is
  *           admitted is reserved until it is dirty, so that those who come together do not pass the bound together
  *   COPY    a piece of one MiB after the other, in as many frames as can be had
- *   SAFE    FUA and writethrough: until the bytes are where they must be (D1)
+ *   SAFE    FUA and writethrough: until the bytes are where they must be (D1).  If that fails the bytes go again, but not
+ *           where a second write-through overlaps that has no answer yet
  *
  * New frames are filled before the stripe is locked, and go into the map as one segment.  A page that is there
  * is overwritten in place, one page a hold; one that is being sent from is replaced by a copy (D5).
@@ -202,9 +203,11 @@ evict_insert_run (struct turn *t, uint32_t frame, uint64_t pgoff, unsigned n)
   lock_drop (&env->evict_lock);
 }
 
-/* r, with spare nodes seen to, is data and newer than the origin. */
+/* r, with spare nodes seen to, is data and newer than the origin.  own: what op wrote.  Zeros that were owed to somebody
+ * else stay owed when op fails, as data.
+ */
 static void
-mark (struct turn *t, struct range r)
+mark (struct turn *t, struct range r, bool own)
 {
   struct inode *ino = t->ino;
   uint32_t oldest = 0;
@@ -214,7 +217,7 @@ mark (struct turn *t, struct range r)
     oldest = zero_punch (ino, r);
     rwlock_drop (&ino->zlock);
   }
-  dirty_mark (ino, t->st, r, oldest);
+  dirty_mark (ino, t->st, r, oldest, own && t->op->through && !oldest);
 }
 
 static int
@@ -263,7 +266,7 @@ put_new (struct turn *t, uint64_t off, uint64_t *next)
   rangeset_add (&t->st->map, r, first);
   evict_insert_run (t, first, off, n);
   t->used += n;
-  mark (t, r);
+  mark (t, r, true);
   *next = r.end;
   return 0;
 }
@@ -295,7 +298,7 @@ put_over (struct turn *t, uint64_t off, uint32_t frame, uint64_t *next)
   while (rangeset_next_gap (&t->st->map, r, &gap))
     rangeset_add (&t->st->map, gap, frame);
   evict_touch (env->evict, frame);
-  mark (t, r);
+  mark (t, r, true);
   if (rangeset_page_fragments (&t->st->map, off) > 8)
     t->want_rest = off + 1;     /* D2: too many pieces, have it whole */
   *next = r.end;
@@ -345,7 +348,7 @@ materialise (struct turn *t, uint64_t at)
     rangeset_add (&t->st->map, page, frame);
     evict_insert_run (t, frame, pgoff, 1);
   }
-  mark (t, u);
+  mark (t, u, false);
   return 1;
 }
 
@@ -502,7 +505,66 @@ write_turn (struct inode_op *op)
   return err;
 }
 
-/* Writethrough failed: what was clean before is unknown now, and goes (D1). */
+/* From here until its end op's bytes are its own: nobody else's failure takes them. */
+static void
+write_through_begin (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+
+  if (op->through || ino->env->mode != INODE_WRITETHROUGH)
+    return;
+  lock_take (&ino->sync);
+  op->through = true;
+  list_push_back (&ino->through, &op->through_node);
+  lock_drop (&ino->sync);
+}
+
+void
+write_through_end (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+
+  if (!op->through)
+    return;
+  lock_take (&ino->sync);
+  list_remove (&op->through_node);
+  op->through = false;
+  lock_drop (&ino->sync);
+}
+
+/* The first part of r that no write-through under way covers; empty: none, and it ends there.  Who is about to write here
+ * is in the list before he takes the stripe, which is held.
+ */
+static struct range
+nobody_elses (struct inode *ino, struct range r)
+{
+  struct list_node *n;
+  bool again;
+
+  lock_take (&ino->sync);
+  do {
+    again = false;
+    list_for_each (n, &ino->through) {
+      struct inode_op *o = container_of (n, struct inode_op, through_node);
+
+      if (!range_overlaps (o->range, r))
+        continue;
+      if (o->range.start > r.start)
+        r.end = o->range.start;
+      else {
+        r.start = o->range.end < r.end ? o->range.end : r.end;
+        again = true;           /* those before it may reach over what is left */
+      }
+    }
+  } while (again && r.start < r.end);
+  lock_drop (&ino->sync);
+  return r;
+}
+
+/* Writethrough failed: what was clean before is unknown now, and goes (D1).  Not what may be of another one that has
+ * no answer yet: that was told that its bytes are at the origin, when they were nowhere.  They stay, ours between them,
+ * until it succeeds, having waited for all of them since our failure raised it to all there is, or fails like we did.
+ */
 static void
 drop_unwritten (struct inode_op *op)
 {
@@ -528,16 +590,16 @@ drop_unwritten (struct inode_op *op)
       pos = part.end;
     else {
       seg = range_intersect (seg, (struct range) { pos, part.end });
+      if (v.wt)
+        seg = nobody_elses (ino, seg);
+      /* A mapped page stays, dirty: whoever maps it sees it. */
       if (v.wt && map_first (ino, st, seg, &u)) {
-        /* A mapped page stays, dirty: whoever maps it sees it. */
-        if (u.start <= seg.start) {
-          pos = u.end;
-          rwlock_drop (&st->lock);
-          continue;
-        }
-        seg.end = u.start;
+        if (u.start <= seg.start)
+          seg = (struct range) { u.end, u.end };
+        else
+          seg.end = u.start;
       }
-      if (v.wt) {
+      if (v.wt && !range_is_empty (seg)) {
         dirty_drop (ino, st, seg);
         map_remove (ino, st, seg);
         fill_kill (st, seg);
@@ -597,6 +659,7 @@ write_run (struct inode_op *op)
   if (!write_may_copy (op))
     return op->err != 0;
   if (op->stage == WRITE_COPY) {
+    write_through_begin (op);
     err = write_pages (op);
     if (op_may_wait (op, err)) {
       op_park_memory (op);
@@ -622,7 +685,10 @@ write_run (struct inode_op *op)
   if (!sync_step (op))
     return false;
   sync_end (op);
-  if (op->err && ino->env->mode == INODE_WRITETHROUGH && op->kind == OP_WRITE)
-    drop_unwritten (op);
+  if (op->through) {
+    write_through_end (op);     /* first: of two that fail at once, one has to */
+    if (op->err)
+      drop_unwritten (op);
+  }
   return true;
 }

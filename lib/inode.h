@@ -194,6 +194,8 @@ struct inode_op {
   struct list_node node;        /* mem_waiters, tokens or dirty_waiters */
   struct list *on;              /* which of them, under that list's lock */
   bool parked, syncing;         /* was on mem_waiters; is on tokens */
+  struct list_node through_node;
+  bool through;                 /* is on the inode's list of write-throughs */
 
   /* Dirt to come (inode-write.c). */
   bool queued;                  /* went to dirty_waiters, and has not looked since it was taken off */

@@ -1088,6 +1088,41 @@ TEST (a_failed_write_through_without_memory_ends)
   tear_down (&b);
 }
 
+/* The first waits for frames with half of it written, and is in no list of those that wait for the origin.  A read
+ * that holds some is why it goes on waiting.
+ */
+TEST (a_failed_write_through_takes_nothing_of_one_that_waits_for_frames)
+{
+  struct world_options o = {
+    .nframes = 16, .dirty_max = 64 * PAGE, .dirty_background = 64 * PAGE, .mode = INODE_WRITETHROUGH,
+  };
+  struct task *t1, *t2, *r;
+  const uint8_t *at;
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), o);
+  close_door (&b, ORIGIN_READ);
+  r = rd (&b, buf, 2 * MIB, PAGE);
+  close_door (&b, ORIGIN_WRITE);
+  t1 = wr (&b, ones, 0, 24 * PAGE, 0);
+  t2 = wr (&b, twos, 0, PAGE, 0);
+  assert_false (r->done || t1->done || t2->done);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_WRITE), 1);
+  answer (&b, 1, EIO);
+  assert_err (t2, EIO);
+  assert_false (t1->done);
+  open_door (&b, ORIGIN_WRITE);
+  wait_for (&b, t1);
+  assert_ok (t1);
+  open_door (&b, ORIGIN_READ);
+  assert_ok (r);
+  at = origin_mem_volatile (b.o);
+  assert_true (at[0] == 1 || at[0] == 2);       /* in no order */
+  assert_is (at, at[0], PAGE);
+  assert_is (at + PAGE, 1, 23 * PAGE);
+  tear_down (&b);
+}
+
 /* D15: everything is dirty and the origin takes nothing. */
 TEST (where_nothing_gets_clean_what_needs_a_frame_fails)
 {
@@ -1341,6 +1376,7 @@ main (void)
     cmocka_unit_test_setup (writers_are_who_wrote_in_this_second_or_the_one_before, calm),
     cmocka_unit_test_setup (a_failed_write_through_leaves_no_bytes_in_either_mib, calm),
     cmocka_unit_test_setup (a_failed_write_through_without_memory_ends, calm),
+    cmocka_unit_test_setup (a_failed_write_through_takes_nothing_of_one_that_waits_for_frames, calm),
     cmocka_unit_test_setup (where_nothing_gets_clean_what_needs_a_frame_fails, calm),
     cmocka_unit_test_setup (a_writer_above_the_background_is_slowed_for_as_long_as_it_is_told, calm),
     cmocka_unit_test_setup (an_environment_that_cannot_be_made_takes_nothing, calm),

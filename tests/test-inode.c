@@ -936,6 +936,183 @@ TEST (a_failed_write_through_keeps_what_was_dirty)
   tear_down (&b);
 }
 
+/* The first of some writes that overlap is under way and fails; the others have answers of their own.  It took their bytes
+ * with its own, and they were answered as if they were at the origin.
+ */
+TEST (a_failed_write_through_takes_nothing_of_another_one)
+{
+  static const unsigned flags[] = { 0, INODE_FUA };
+  struct task *t1, *t2;
+  struct bed b;
+  unsigned i;
+
+  for (i = 0; i < PC_ARRAY_SIZE (flags); i++) {
+    set_up_with (&b, world_info (SIZE), through);
+    close_door (&b, ORIGIN_WRITE);
+    t1 = wr (&b, ones, 0, PAGE, 0);
+    t2 = wr (&b, twos, 0, PAGE, flags[i]);
+    answer (&b, 0, EIO);
+    assert_err (t1, EIO);
+    assert_false (t2->done);
+    open_door (&b, ORIGIN_WRITE);
+    assert_ok (t2);
+    assert_is (flags[i] ? origin_mem_durable (b.o) : origin_mem_volatile (b.o), 2, PAGE);
+    assert_int_equal (inode_get_dirty (b.ino).dirty, 0);
+    assert_ok (rd (&b, buf, 0, PAGE));
+    assert_is (buf, 2, PAGE);
+    tear_down (&b);
+  }
+}
+
+TEST (a_failed_write_through_takes_what_is_its_own_alone)
+{
+  struct task *t1, *t2, *t3;
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), through);
+  close_door (&b, ORIGIN_WRITE);
+  t1 = wr (&b, ones, 0, 6 * PAGE, 0);
+  t2 = wr (&b, twos, PAGE + 100, PAGE, 0);
+  t3 = wr (&b, ones, 2 * PAGE, 2 * PAGE, 0);
+  answer (&b, 0, EIO);
+  assert_err (t1, EIO);
+  assert_false (t2->done || t3->done);
+  assert_int_equal (inode_get_dirty (b.ino).dirty + inode_get_dirty (b.ino).writing, 3 * PAGE - 100);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (t2);
+  assert_ok (t3);
+  assert_orig (origin_mem_volatile (b.o), 0, PAGE + 100);
+  assert_is (origin_mem_volatile (b.o) + PAGE + 100, 2, PAGE - 100);
+  assert_is (origin_mem_volatile (b.o) + 2 * PAGE, 1, 2 * PAGE);
+  assert_orig (origin_mem_volatile (b.o) + 4 * PAGE, 4 * PAGE, 2 * PAGE);
+  assert_ok (rd (&b, buf, 0, 6 * PAGE));
+  assert_memory_equal (buf, origin_mem_volatile (b.o), 6 * PAGE);
+  tear_down (&b);
+}
+
+/* The second fails as well, and then nothing is left of either. */
+TEST (write_throughs_that_overlap_and_all_fail_leave_no_bytes)
+{
+  struct task *t1, *t2, *t3;
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), through);
+  close_door (&b, ORIGIN_WRITE);
+  t1 = wr (&b, ones, 0, 2 * PAGE, 0);
+  t2 = wr (&b, twos, PAGE, 2 * PAGE, 0);
+  t3 = wr (&b, ones, PAGE, PAGE, 0);
+  answer (&b, 0, EIO);
+  assert_err (t1, EIO);
+  assert_false (t2->done || t3->done);
+  answer (&b, 0, EIO);
+  assert_err (t2, EIO);
+  if (!t3->done)
+    answer (&b, 0, EIO);
+  assert_err (t3, EIO);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, 0);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (rd (&b, buf, 0, 3 * PAGE));
+  assert_orig (buf, 0, 3 * PAGE);
+  tear_down (&b);
+}
+
+/* The failed one's bytes lie over those of one that is under way still: that waits for them now. */
+TEST (what_a_failed_write_through_leaves_goes_to_the_origin_with_what_it_lies_over)
+{
+  struct task *t1, *t2;
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), through);
+  close_door (&b, ORIGIN_WRITE);
+  t1 = wr (&b, ones, MIB - 2 * PAGE, 2 * PAGE, 0);
+  t2 = wr (&b, twos, MIB - PAGE, 2 * PAGE, 0);
+  answer (&b, 1, EIO);
+  assert_err (t2, EIO);
+  assert_false (t1->done);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (t1);
+  assert_is (origin_mem_volatile (b.o) + MIB - 2 * PAGE, 1, PAGE);
+  assert_is (origin_mem_volatile (b.o) + MIB - PAGE, 2, PAGE);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, 0);
+  assert_ok (rd (&b, buf, MIB - 2 * PAGE, 3 * PAGE));
+  assert_is (buf, 1, PAGE);
+  assert_is (buf + PAGE, 2, PAGE);
+  assert_orig (buf + 2 * PAGE, MIB, PAGE);
+  tear_down (&b);
+}
+
+/* Edges that are data included: what a zero answered is at the origin. */
+TEST (a_failed_write_through_takes_nothing_of_a_zero)
+{
+  struct task *t1, *t2;
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), through);
+  close_door (&b, ORIGIN_WRITE);
+  close_door (&b, ORIGIN_ZERO);
+  t1 = wr (&b, ones, 0, 4 * PAGE, 0);
+  t2 = zero (&b, 100, 3 * PAGE, INODE_MAY_TRIM);
+  answer (&b, 0, EIO);
+  assert_err (t1, EIO);
+  assert_false (t2->done);
+  open_door (&b, ORIGIN_WRITE);
+  open_door (&b, ORIGIN_ZERO);
+  assert_ok (t2);
+  assert_is (origin_mem_volatile (b.o) + 100, 0, 3 * PAGE);
+  assert_orig (origin_mem_volatile (b.o), 0, 100);
+  tear_down (&b);
+}
+
+/* A write of part of a page makes data of all its zeros: those are the zero's, and not the write's. */
+TEST (a_failed_write_through_takes_no_zeros_that_became_data)
+{
+  struct task *t1, *t2, *t3;
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), through);
+  close_door (&b, ORIGIN_WRITE);
+  close_door (&b, ORIGIN_ZERO);
+  t1 = wr (&b, ones, 0, PAGE, 0);
+  t2 = zero (&b, 0, PAGE, INODE_MAY_TRIM);      /* waits for the answer of that */
+  t3 = wr (&b, twos, 50, 100, 0);
+  answer (&b, 0, EIO);
+  assert_err (t1, EIO);
+  assert_false (t2->done || t3->done);
+  open_door (&b, ORIGIN_WRITE);
+  open_door (&b, ORIGIN_ZERO);
+  assert_ok (t2);
+  assert_ok (t3);
+  assert_is (origin_mem_volatile (b.o), 0, 50);
+  assert_is (origin_mem_volatile (b.o) + 50, 2, 100);
+  assert_is (origin_mem_volatile (b.o) + 150, 0, PAGE - 150);
+  tear_down (&b);
+}
+
+/* What a trim dropped is not looked for. */
+TEST (a_failed_write_through_under_a_trim_is_told_to_its_own_client_only)
+{
+  struct task *t1, *t2, *t3;
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), through);
+  close_door (&b, ORIGIN_WRITE);
+  close_door (&b, ORIGIN_TRIM);
+  t1 = wr (&b, ones, 0, 4 * PAGE, 0);
+  t2 = trim (&b, PAGE, 2 * PAGE);
+  t3 = wr (&b, twos, 2 * PAGE, PAGE, 0);
+  answer (&b, 0, EIO);
+  assert_err (t1, EIO);
+  assert_false (t2->done || t3->done);
+  open_door (&b, ORIGIN_TRIM);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (t2);
+  assert_ok (t3);
+  assert_is (origin_mem_volatile (b.o) + 2 * PAGE, 2, PAGE);
+  assert_orig (origin_mem_volatile (b.o), 0, PAGE);
+  assert_orig (origin_mem_volatile (b.o) + 3 * PAGE, 3 * PAGE, PAGE);
+  tear_down (&b);
+}
+
 /*----------------------------------------------------------------------*/
 /* Zeros and trims. */
 
@@ -2018,6 +2195,13 @@ main (void)
     cmocka_unit_test (a_written_through_write_is_not_flushed),
     cmocka_unit_test (a_failed_write_through_leaves_no_bytes),
     cmocka_unit_test (a_failed_write_through_keeps_what_was_dirty),
+    cmocka_unit_test (a_failed_write_through_takes_nothing_of_another_one),
+    cmocka_unit_test (a_failed_write_through_takes_what_is_its_own_alone),
+    cmocka_unit_test (write_throughs_that_overlap_and_all_fail_leave_no_bytes),
+    cmocka_unit_test (what_a_failed_write_through_leaves_goes_to_the_origin_with_what_it_lies_over),
+    cmocka_unit_test (a_failed_write_through_takes_nothing_of_a_zero),
+    cmocka_unit_test (a_failed_write_through_takes_no_zeros_that_became_data),
+    cmocka_unit_test (a_failed_write_through_under_a_trim_is_told_to_its_own_client_only),
     cmocka_unit_test (trim_gives_zeros_and_then_what_the_origin_has),
     cmocka_unit_test (a_trim_leaves_the_edges),
     cmocka_unit_test (a_trim_waits_for_the_write_before_it),
