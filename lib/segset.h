@@ -16,6 +16,10 @@
  *   SEGSET_NODE_BYTES    size of a node (default SEGNODE_SIZE), or else
  *   SEGSET_DEGREE        at least 3: nodes of up to 2 * degree - 1 segments
  *   SEGSET_GAPS          1: each node knows its largest gap (default 0)
+ *   SEGSET_MARK(v)       expression: a few bits of what *v says, 8 at most.  Each node has
+ *                        those of all beneath, and X_next_marked finds the next segment
+ *                        with one of some, past any number of others.  Default: none.
+ *   SEGSET_TALLY(v, n)   statement: n (1 or -1) segments with *v are there.  Default: none.
  *   SEGSET_MERGE(r1, v1, r2, v2, out)
  *                        expression: r1.end == r2.start, v1 and v2 point at values, out at
  *                        neither; may they be one?  Then *out is the value and what v1
@@ -25,8 +29,10 @@
  *                        *out2 for [at, r.end); none is another.  Default: copies.
  *   SEGSET_DEINIT(v)     statement: the segment was removed; free what *v owns.
  *
- * In the three last a variable SET (struct segset *) can be used.  They run under the owner's
+ * In the four last a variable SET (struct segset *) can be used.  They run under the owner's
  * lock: they do not block, fail or touch the set.
+ * With MARK or TALLY values are changed by X_edit and X_mutate_range only, and a merge or a split
+ * leaves them as they are.  TALLY hears nothing of X_remove_all.
  *
  * Units    the owner's; keys 0 .. UINT64_MAX - 1 (SEG-5).
  * Threads  none; the owner's lock.  Functions that take a const set only read.
@@ -713,7 +719,10 @@ SS (mutate_range) (struct segset *set, struct range r, SS (visit_fn) *fn, void *
     return true;
   while (SS (iter_ok) (it) && SS (range) (it).start < r.end) {
     it = SS (isolate) (set, it, r);
+    SEGSET_TALLY (SS (value) (it), -1);
     go_on = fn (arg, SS (range) (it), SS (value) (it));
+    SEGSET_TALLY (SS (value) (it), 1);
+    SEGSET_FIX_MARKS (it.node);
     it = SS (next) (SS (merge_prev) (set, it, &merged));
     if (!go_on)
       break;
@@ -771,7 +780,10 @@ SS (edit_segment) (struct segset *set, struct SS (iter) it, struct range r, SS (
   switch (fn (arg, piece, &old, &now)) {
   case SEGSET_PUT:
     it = SS (isolate) (set, it, r);
+    SEGSET_TALLY (SS (value) (it), -1);
     *SS (value) (it) = now;
+    SEGSET_TALLY (&now, 1);
+    SEGSET_FIX_MARKS (it.node);
     it = SS (merge_prev) (set, it, &merged);
     *touched = true;
     break;
@@ -827,6 +839,50 @@ SS (edit) (struct segset *set, struct range r, SS (edit_fn) *fn, void *arg)
   if (SS (iter_ok) (it) && SS (range) (it).start == r.end)
     SS (merge_prev) (set, it, &merged);
 }
+
+/* ---- marks ---- */
+
+#ifdef SEGSET_MARK
+/* The first under N, which has one. */
+SEGSET_FN struct SS (iter)
+SS (marked_below) (struct SS (node) *n, uint8_t bits)
+{
+  int i = 0;
+
+  for (;;) {
+    assert (i <= n->n);
+    if (!n->leaf && (n->i.child[i]->marks & bits)) {
+      n = n->i.child[i];
+      i = 0;
+    }
+    else if (i < n->n && (SEGSET_MARK (&SS (vals) (n)[i]) & bits))
+      return (struct SS (iter)) { n, i };
+    else
+      i++;
+  }
+}
+
+/* As lower_bound, but the first that has one of BITS.  O(log n). */
+SEGSET_FN struct SS (iter)
+SS (next_marked) (const struct segset *set, uint64_t min, uint8_t bits)
+{
+  struct SS (iter) it = SS (lower_bound) (set, min);
+
+  /* All before segment it.idx of the node is done. */
+  while (SS (iter_ok) (it)) {
+    struct SS (node) *n = it.node;
+
+    for (; (n->marks & bits) && it.idx < n->n; it.idx++) {
+      if (SEGSET_MARK (&SS (vals) (n)[it.idx]) & bits)
+        return it;
+      if (!n->leaf && (n->i.child[it.idx + 1]->marks & bits))
+        return SS (marked_below) (n->i.child[it.idx + 1], bits);
+    }
+    it = (struct SS (iter)) { n->parent, n->pos };
+  }
+  return it;
+}
+#endif
 
 /* ---- large gaps ---- */
 
@@ -969,6 +1025,11 @@ SS (import) (struct segset *set, const struct SS (entry) *entries, uint32_t n)
 #undef SEGSET_ENTRY
 #undef SEGSET_FIX
 #undef SEGSET_FIX_AROUND
+#undef SEGSET_FIX_GAPS
+#undef SEGSET_FIX_GAPS_AROUND
+#undef SEGSET_FIX_GAPS_PAIR
+#undef SEGSET_FIX_MARKS
+#undef SEGSET_FIX_MARKS_PAIR
 #undef SEGSET_FIX_PAIR
 #undef SEGSET_FN
 #undef SEGSET_GAPS
@@ -976,6 +1037,7 @@ SS (import) (struct segset *set, const struct SS (entry) *entries, uint32_t n)
 #undef SEGSET_INLINE
 #undef SEGSET_LEN_MAX
 #undef SEGSET_LEN_TYPE
+#undef SEGSET_MARK
 #undef SEGSET_MERGE
 #undef SEGSET_NAME
 #undef SEGSET_NODE_BYTES
@@ -983,6 +1045,7 @@ SS (import) (struct segset *set, const struct SS (entry) *entries, uint32_t n)
 #undef SEGSET_NO_ITER
 #undef SEGSET_ODD
 #undef SEGSET_SPLIT
+#undef SEGSET_TALLY
 #undef SEGSET_VALUE
 #undef SS
 

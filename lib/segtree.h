@@ -30,6 +30,7 @@
  *   (4) a node knows its parent and its place in it
  *   (5) SEGSET_GAPS: maxgap is the largest gap beneath (SEG-31).  Each gap belongs to one
  *       leaf, also where the segment at its side is in an inner node.
+ *   (6) SEGSET_MARK: marks has the bits of all values beneath, and no other.
  */
 
 #ifndef SEGTREE_ALONE
@@ -55,6 +56,9 @@
 #endif
 #ifndef SEGSET_GAPS
 #define SEGSET_GAPS 0
+#endif
+#ifndef SEGSET_TALLY
+#define SEGSET_TALLY(v, n) ((void) 0)
 #endif
 
 #define SEGSET_CAT_(a, b) a##_##b
@@ -106,6 +110,9 @@ struct SS (node)
   uint16_t n;                   /* segments here */
   uint16_t pos;                 /* parent's child[pos] is this */
   uint8_t leaf;
+#ifdef SEGSET_MARK
+  uint8_t marks;                /* fits behind leaf in any case */
+#endif
   union {
     struct {
       uint64_t start[SS (LEAF_MAX)];
@@ -186,6 +193,9 @@ SS (take_node) (struct segset *set, bool leaf)
 #endif
   n->n = n->pos = 0;
   n->leaf = leaf;
+#ifdef SEGSET_MARK
+  n->marks = 0;
+#endif
   return n;
 }
 
@@ -479,16 +489,68 @@ SS (fix_maxgap_around) (struct SS (iter) it)
     SS (fix_maxgap) (SS (next_gap) (it).node);
 }
 
-#define SEGSET_FIX(n) SS (fix_maxgap) (n)
-#define SEGSET_FIX_PAIR(p, i) SS (fix_maxgap_pair) (p, i)
-#define SEGSET_FIX_AROUND(it) SS (fix_maxgap_around) (it)
+#define SEGSET_FIX_GAPS(n) SS (fix_maxgap) (n)
+#define SEGSET_FIX_GAPS_PAIR(p, i) SS (fix_maxgap_pair) (p, i)
+#define SEGSET_FIX_GAPS_AROUND(it) SS (fix_maxgap_around) (it)
 #else
-#define SEGSET_FIX(n) ((void) 0)
-#define SEGSET_FIX_PAIR(p, i) ((void) 0)
-#define SEGSET_FIX_AROUND(it) ((void) 0)
+#define SEGSET_FIX_GAPS(n) ((void) 0)
+#define SEGSET_FIX_GAPS_PAIR(p, i) ((void) 0)
+#define SEGSET_FIX_GAPS_AROUND(it) ((void) 0)
 #endif
 
-/* Change the bounds in place.  The caller keeps order (SEG-13). */
+/* ---- marks ---- */
+
+#ifdef SEGSET_MARK
+SEGSET_FN uint8_t
+SS (compute_marks) (struct SS (node) *n)
+{
+  const SS (val) *val = SS (vals) (n);
+  uint8_t marks = 0;
+
+  for (int i = 0; i < n->n; i++)
+    marks |= SEGSET_MARK (&val[i]);
+  for (int i = 0; !n->leaf && i <= n->n; i++)
+    marks |= n->i.child[i]->marks;
+  return marks;
+}
+
+/* As fix_maxgap. */
+SEGSET_FN void
+SS (fix_marks) (struct SS (node) *n)
+{
+  for (; n; n = n->parent) {
+    uint8_t marks = SS (compute_marks) (n);
+
+    if (marks == n->marks)
+      return;
+    n->marks = marks;
+  }
+}
+
+SEGSET_FN void
+SS (fix_marks_pair) (struct SS (node) *p, int i)
+{
+  p->i.child[i]->marks = SS (compute_marks) (p->i.child[i]);
+  if (i < p->n)
+    p->i.child[i + 1]->marks = SS (compute_marks) (p->i.child[i + 1]);
+  SS (fix_marks) (p);
+}
+
+#define SEGSET_FIX_MARKS(n) SS (fix_marks) (n)
+#define SEGSET_FIX_MARKS_PAIR(p, i) SS (fix_marks_pair) (p, i)
+#else
+#define SEGSET_FIX_MARKS(n) ((void) 0)
+#define SEGSET_FIX_MARKS_PAIR(p, i) ((void) 0)
+#endif
+
+/* Both: a node has other segments; it and its right neighbour under P do; a segment has other bounds or
+ * another value.
+ */
+#define SEGSET_FIX(n) (SEGSET_FIX_GAPS (n), SEGSET_FIX_MARKS (n))
+#define SEGSET_FIX_PAIR(p, i) (SEGSET_FIX_GAPS_PAIR (p, i), SEGSET_FIX_MARKS_PAIR (p, i))
+#define SEGSET_FIX_AROUND(it) (SEGSET_FIX_GAPS_AROUND (it), SEGSET_FIX_MARKS ((it).node))
+
+/* Change the bounds in place, or just now the value.  The caller keeps order (SEG-13). */
 SEGSET_INLINE void
 SS (set_range) (struct SS (iter) it, struct range r)
 {
@@ -772,6 +834,7 @@ SS (insert_unmerged) (struct segset *set, struct SS (gap) g, struct range r,
   n->l.val[g.idx] = *value;
   n->n++;
   set->nsegs++;
+  SEGSET_TALLY (value, 1);
   SEGSET_FIX (n);
   return (struct SS (iter)) { n, g.idx };
 }
@@ -784,6 +847,7 @@ SS (remove_raw) (struct segset *set, struct SS (iter) it)
   struct SS (gap) g;
 
   set->nsegs--;
+  SEGSET_TALLY (SS (value) (it), -1);
   if (PC_LIKELY (n->leaf)) {
     n->n--;
     SS (move) (n, it.idx, n, it.idx + 1, n->n - it.idx);
@@ -798,6 +862,7 @@ SS (remove_raw) (struct segset *set, struct SS (iter) it)
     SS (move) (it.node, it.idx, n, n->n, 1);
     SEGSET_FIX (n);
     SEGSET_FIX (g.node);
+    SEGSET_FIX_MARKS (it.node);
   }
   SS (rebalance) (set, n, &g);
   return g;
@@ -830,6 +895,9 @@ SS (check_node) (const struct segset *set, struct SS (node) *n, uint32_t level,
   }
 #if SEGSET_GAPS
   assert (n->maxgap == SS (compute_maxgap) (n));
+#endif
+#ifdef SEGSET_MARK
+  assert (n->marks == SS (compute_marks) (n));
 #endif
 }
 

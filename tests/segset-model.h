@@ -10,6 +10,7 @@
  *   MODEL_MAKE(id)   a value with that number
  *   MODEL_OWNS       1: values own memory, so no X_edit; model_live counts them
  *   MODEL_GAPS       1: the set tracks gaps
+ *   MODEL_TALLY      an array: how many segments with a number the set says there are; its marks are 1 << number
  * and calls X_model (base, steps).  Two neighbours of the set merge if their numbers are
  * equal.  The array knows which number each of KEYS keys from BASE on has, 0 none, and at
  * which keys a segment begins.  After each step the tree is checked and compared; nodes
@@ -34,7 +35,7 @@ static void
 M (model_compare) (struct M (model) *m)
 {
   struct M (iter) it = M (first) (&m->set);
-  uint32_t count = 0;
+  uint32_t count = 0, tally[4] = { 0 };
   int k = 0;
 
   M (check) (&m->set);
@@ -54,11 +55,15 @@ M (model_compare) (struct M (model) *m)
       k++;
     while (k < MODEL_KEYS && m->id[k] != 0 && !m->begins[k]);
     assert_int_equal (r.end - m->base, k);
+    tally[MODEL_ID (M (value) (it))]++;
     it = M (next) (it);
     count++;
   }
   assert_false (M (iter_ok) (it));
   assert_int_equal (m->set.nsegs, count);
+#ifdef MODEL_TALLY
+  assert_memory_equal (MODEL_TALLY, tally, sizeof tally);
+#endif
   if (MODEL_OWNS)
     assert_int_equal (model_live, count);
 }
@@ -99,6 +104,20 @@ M (model_reserve) (struct M (model) *m, uint32_t inserts)
   segnodes_trim (&m->nodes, 0);
   assert_int_equal (M (reserve) (&m->set, inserts), 0);
 }
+
+#ifdef MODEL_TALLY
+static void
+M (model_look_marked) (struct M (model) *m, int key, uint8_t bits)
+{
+  struct M (iter) it = M (next_marked) (&m->set, m->base + key, bits);
+
+  for (; key < MODEL_KEYS && !(m->id[key] && (bits >> m->id[key] & 1)); key++)
+    ;
+  assert_true (M (iter_ok) (it) == (key < MODEL_KEYS));
+  if (M (iter_ok) (it))
+    assert_true (range_contains (M (range) (it), m->base + key));
+}
+#endif
 
 /* What find and the bounds say about KEY, against a walk over the array. */
 static void
@@ -404,6 +423,9 @@ M (model_step) (struct M (model) *m, bool grow)
   }
   M (model_compare) (m);
   M (model_look) (m, rnd () % MODEL_KEYS);
+#ifdef MODEL_TALLY
+  M (model_look_marked) (m, rnd () % MODEL_KEYS, rnd () % 16);
+#endif
   M (model_sums) (m, a, b);
 }
 
@@ -438,6 +460,7 @@ M (model) (uint64_t base, int steps)
 #undef MODEL_GAPS
 #undef MODEL_ID
 #undef MODEL_MAKE
+#undef MODEL_TALLY
 #undef MODEL_OWNS
 
 #endif /* MODEL */

@@ -66,6 +66,18 @@
 #define SEGSET_MERGE EQUAL
 #include "segset.h"
 
+/* Each node knows which numbers are beneath, and somebody counts them, and how many are looked at. */
+static uint32_t marked_tally[4];
+static unsigned long marked_looks;
+
+#define SEGSET_NAME marked
+#define SEGSET_VALUE uint32_t
+#define SEGSET_DEGREE 3
+#define SEGSET_MARK(v) (marked_looks++, 1 << *(v))
+#define SEGSET_TALLY(v, n) (marked_tally[*(v)] += (n))
+#define SEGSET_MERGE EQUAL
+#include "segset.h"
+
 struct thing {
   uint32_t id;
 };
@@ -128,6 +140,15 @@ thing_free (struct thing *t)
 #define MODEL_GAPS 1
 #include "segset-model.h"
 
+#define MODEL marked
+#define MODEL_ID PLAIN_ID
+#define MODEL_MAKE PLAIN_MAKE
+#define MODEL_FREE PLAIN_FREE
+#define MODEL_OWNS 0
+#define MODEL_GAPS 0
+#define MODEL_TALLY marked_tally
+#include "segset-model.h"
+
 #define MODEL prod
 #define MODEL_ID PLAIN_ID
 #define MODEL_MAKE PLAIN_MAKE
@@ -160,6 +181,37 @@ TEST (random_operations_on_the_smallest_nodes_match_an_array)
 TEST (random_operations_with_gap_tracking_match_an_array)
 {
   gaps_model (12345, 10000);
+}
+
+TEST (random_operations_with_marks_match_an_array)
+{
+  memset (marked_tally, 0, sizeof marked_tally);
+  marked_model (12345, 10000);
+}
+
+TEST (the_next_marked_segment_is_found_past_any_number_of_others)
+{
+  struct segnodes nodes;
+  struct segset set;
+  struct marked_iter it;
+  unsigned i;
+
+  segnodes_init (&nodes, marked_NODE_SIZE, NULL, NULL, NULL);
+  marked_init (&set, &nodes);
+  for (i = 0; i < 10000; i++) {
+    assert_int_equal (marked_reserve (&set, 1), 0);
+    assert_true (marked_try_insert (&set, R (2 * i, 2 * i + 1), i == 7000 ? 2 : 1));
+  }
+  marked_looks = 0;
+  it = marked_next_marked (&set, 0, 1 << 2);
+  assert_true (marked_iter_ok (it));
+  assert_int_equal (marked_range (it).start, 14000);
+  assert_false (marked_iter_ok (marked_next_marked (&set, 14001, 1 << 2)));
+  assert_false (marked_iter_ok (marked_next_marked (&set, 0, 1 << 3)));
+  /* Three looks, each at a leaf's worth of segments a level. */
+  assert_true (marked_looks <= 3 * set.height * marked_LEAF_MAX);
+  marked_remove_all (&set);
+  segnodes_release (&nodes);
 }
 
 TEST (random_operations_at_the_end_of_all_keys_match_an_array)
@@ -872,6 +924,8 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (random_operations_on_the_smallest_nodes_match_an_array),
     cmocka_unit_test (random_operations_with_gap_tracking_match_an_array),
+    cmocka_unit_test (random_operations_with_marks_match_an_array),
+    cmocka_unit_test (the_next_marked_segment_is_found_past_any_number_of_others),
     cmocka_unit_test (random_operations_at_the_end_of_all_keys_match_an_array),
     cmocka_unit_test (random_operations_with_short_lengths_match_an_array),
     cmocka_unit_test (random_operations_on_values_that_own_memory_leak_nothing),
