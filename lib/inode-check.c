@@ -124,13 +124,12 @@ check_dirty (struct inode *ino, struct stripe *st, unsigned s, struct tally *t)
 static void
 check_zeros (struct inode *ino, struct tally *t)
 {
-  uint64_t from = 0;
+  struct range rest = RANGE_ALL, seg;
   struct zero_value v;
-  struct range seg;
 
   zeroset_check (&ino->zeros);
   assert (zeroset_count (&ino->zeros) == atomic_load (&ino->nzeros));
-  while (zeroset_next (&ino->zeros, from, WB_ANY, WB_SEQ_ANY, &seg, &v)) {
+  while (zeroset_next (&ino->zeros, rest, WB_ANY, WB_SEQ_ANY, &seg, &v)) {
     if (v.state != WB_CLEAN) {
       t->zbytes[v.state] += range_len (seg);
       assert ((seg.start & (ino->unit - 1)) == 0);
@@ -138,7 +137,7 @@ check_zeros (struct inode *ino, struct tally *t)
     }
     if (v.state == WB_DIRTY)
       t->pending[gen_index (ino, v.seq)] += range_len (seg);
-    from = seg.end;
+    rest.start = seg.end;
   }
 }
 

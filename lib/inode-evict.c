@@ -313,7 +313,7 @@ inode_dirty_ranges (struct inode *ino, int (*fn) (void *, struct range), void *a
     bool found;
 
     rwlock_take_shared (&ino->zlock);
-    found = zeroset_next (&ino->zeros, pos, WB_NOT_CLEAN, WB_SEQ_ANY, &r, &zv);
+    found = zeroset_next (&ino->zeros, (struct range) { pos, RANGE_ALL.end }, WB_NOT_CLEAN, WB_SEQ_ANY, &r, &zv);
     rwlock_drop (&ino->zlock);
     if (!found)
       break;

@@ -63,14 +63,14 @@ overlay_part (struct inode *ino, struct stripe *st, struct range part, struct ex
   uint64_t pos = part.start;
 
   while (pos < part.end) {
-    struct range data = { part.end, part.end }, zero = { part.end, part.end }, seg;
+    struct range data = { part.end, part.end }, zero = data, rest = { pos, part.end }, seg;
     struct dirty_value dv;
     struct zero_value zv = { 0 };
 
     if (dirtyset_next (&st->dirty, pos, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &dv) && seg.start < part.end)
-      data = range_intersect (seg, (struct range) { pos, part.end });
-    if (zeroset_next (&ino->zeros, pos, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &zv) && seg.start < part.end)
-      zero = range_intersect (seg, (struct range) { pos, part.end });
+      data = range_intersect (seg, rest);
+    if (zeroset_next (&ino->zeros, rest, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &zv))
+      zero = range_intersect (seg, rest);
     if (data.start == part.end && zero.start == part.end)
       return;
     if (data.start < zero.start) {

@@ -169,7 +169,7 @@ free_part (struct hole_ask *a, struct stripe *st, struct range r)
     if (!range_is_empty (r) && map_first (ino, st, r, &seg))
       cut (ino, &r, seg);
     rwlock_take_shared (&ino->zlock);
-    if (!range_is_empty (r) && zeroset_next (&ino->zeros, r.start, WB_ANY, WB_SEQ_ANY, &seg, &zv))
+    if (!range_is_empty (r) && zeroset_next (&ino->zeros, r, WB_ANY, WB_SEQ_ANY, &seg, &zv))
       cut (ino, &r, seg);
     rwlock_drop (&ino->zlock);
     lock_take (&ino->sync);
@@ -262,7 +262,7 @@ drop_holes (struct inode *ino)
     return;
   rwlock_take (&ino->zlock);
   lock_take (&ino->sync);
-  zeroset_change (&ino->zeros, RANGE_ALL, drop_hole, NULL, NULL);
+  zeroset_change (&ino->zeros, RANGE_ALL, WB_BIT (WB_CLEAN), drop_hole, NULL, NULL);
   atomic_store (&ino->nzeros, zeroset_count (&ino->zeros));
   charge_locked (ino);
   lock_drop (&ino->sync);

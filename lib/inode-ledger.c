@@ -681,7 +681,7 @@ zero_writing_locked (struct inode *ino, struct wb *wb)
 {
   struct acct a = { .ino = ino, .wb = wb };
 
-  zeroset_change (&ino->zeros, wb->range, zero_to_writing, zero_acct, &a);
+  zeroset_change (&ino->zeros, wb->range, WB_BIT (WB_DIRTY), zero_to_writing, zero_acct, &a);
   assert (a.any);
   wb->counted = range_len (wb->range);
   gen_add_locked (ino, wb->seq, (int64_t) wb->counted);
@@ -729,7 +729,7 @@ zero_wb_answered (struct inode *ino, struct wb *wb, uint32_t carrier, bool durab
 
   lock_take (&ino->sync);
   a.stamp = answered_locked (ino, carrier, durable);
-  zeroset_change (&ino->zeros, wb->range, zero_answered, zero_acct, &a);
+  zeroset_change (&ino->zeros, wb->range, WB_BIT (WB_WRITING), zero_answered, zero_acct, &a);
   settle_locked (ino, NULL);
   lock_drop (&ino->sync);
 }
@@ -781,17 +781,19 @@ settle_zero (void *arg, struct range piece, struct zero_value *v)
 }
 
 /* Every UNSTABLE byte that `carrier` took up to answered write number `upto` is CLEAN, or DIRTY again.
- * Stripe by stripe: O(dirty).
+ * Stripe by stripe: O(dirty), however many holes are known.
  */
 static void
 settle_all (struct inode *ino, enum settle_kind kind, uint32_t carrier, uint64_t upto)
 {
   struct settle s = { .acct = { .ino = ino }, .kind = kind, .carrier = carrier, .upto = (uint32_t) upto };
   uint64_t stripes;
+  bool zeros;
   unsigned i;
 
   lock_take (&ino->sync);
   stripes = ino->unstable_stripes;
+  zeros = ino->zbytes[WB_UNSTABLE] > 0;
   lock_drop (&ino->sync);
   for (i = 0; i < NSTRIPES; i++) {
     struct stripe *st = &ino->stripe[i];
@@ -809,10 +811,10 @@ settle_all (struct inode *ino, enum settle_kind kind, uint32_t carrier, uint64_t
     lock_drop (&ino->sync);
     rwlock_drop (&st->lock);
   }
-  if (atomic_load (&ino->nzeros)) {
+  if (zeros) {
     rwlock_take (&ino->zlock);
     lock_take (&ino->sync);
-    zeroset_change (&ino->zeros, RANGE_ALL, settle_zero, zero_acct, &s);
+    zeroset_change (&ino->zeros, RANGE_ALL, WB_BIT (WB_UNSTABLE), settle_zero, zero_acct, &s);
     settle_locked (ino, NULL);
     lock_drop (&ino->sync);
     rwlock_drop (&ino->zlock);

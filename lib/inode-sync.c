@@ -82,7 +82,7 @@ range_pending (struct inode *ino, struct range r, uint32_t s)
     struct zero_value v;
 
     rwlock_take_shared (&ino->zlock);
-    found = zeroset_next (&ino->zeros, r.start, states, s, &seg, &v) && seg.start < r.end;
+    found = zeroset_next (&ino->zeros, r, states, s, &seg, &v);
     rwlock_drop (&ino->zlock);
     if (found)
       return true;

@@ -413,27 +413,21 @@ copy_out (struct inode *ino, struct stripe *st, struct wb *wb)
 static enum pick
 pick_zero (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
 {
-  uint64_t from = ask->limit.start;
+  struct range rest = ask->limit;
   enum pick ret = NOTHING;
   struct zero_value v;
   struct range r;
 
-  if (atomic_load (&ino->nzeros) == 0)
-    return NOTHING;
   rwlock_take (&ino->zlock);
-  while (ret == NOTHING
-         && zeroset_next (&ino->zeros, from, WB_BIT (WB_DIRTY), ask->seq, &r, &v)
-         && r.start < ask->limit.end) {
+  while (ret == NOTHING && zeroset_next (&ino->zeros, rest, WB_BIT (WB_DIRTY), ask->seq, &r, &v)) {
     bool as_data = v.kind == ZERO_ZERO && !ino->can_zero;
     uint64_t max = as_data ? ino->data_max : v.kind == ZERO_TRIM ? TRIM_MAX : ZERO_MAX;
 
     /* From where the last look ended: what is in the way of a segment's beginning stays there as long as this
      * loop has the lock that its answer needs.
      */
-    if (r.start < from)
-      r.start = from;
-    from = r.end;
-    r = range_intersect (r, ask->limit);
+    r = range_intersect (r, rest);
+    rest.start = r.end;
     /* Zero ranges are whole units and are sent so. */
     r.start &= ~(ino->unit - 1);
     r.end = r.end == ino->size ? r.end : (r.end + ino->unit - 1) & ~(ino->unit - 1);
@@ -441,7 +435,7 @@ pick_zero (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
       r.end = ino->size;
     if (r.end - r.start > max) {
       r.end = (r.start + max) & ~(ino->unit - 1);
-      from = r.end;
+      rest.start = r.end;
     }
     if (inode_end (ino) < r.end)
       r = before_end (ino, r, ino->unit - 1);
@@ -759,13 +753,14 @@ pick_zero_behind (struct inode *ino, const struct wb_ask *ask, uint64_t pos, str
 static enum pick
 pick (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
 {
-  bool all = range_equal (ask->limit, RANGE_ALL), zeros_last = false;
+  bool all = range_equal (ask->limit, RANGE_ALL), zeros, zeros_last = false;
   enum pick ret = NOTHING;
   uint64_t stripes, pos = 0;
   unsigned first, hold = 0;
 
   lock_take (&ino->sync);
   stripes = ino->dirty_stripes;
+  zeros = ino->zbytes[WB_DIRTY] > 0;
   first = ino->wb_stripe;
   if (ino->bytes[WB_DIRTY] <= ask->hold_most ? ino->nwbs > 0 || ask->patient
       : ino->nwbs >= HOLD_DEPTH && ino->wb_took_ns / 4 > ino->wb_least_ns)
@@ -777,11 +772,11 @@ pick (struct inode *ino, const struct wb_ask *ask, struct wb *wb)
   }
   lock_drop (&ino->sync);
 
-  if (!zeros_last)
+  if (zeros && !zeros_last)
     ret = pick_zero_behind (ino, ask, pos, wb);
   if (ret != PICKED && stripes)
     ret = all ? pick_stripes (ino, ask, stripes, first, hold, wb) : pick_parts (ino, ask, wb);
-  if (ret != PICKED && zeros_last)
+  if (ret != PICKED && zeros && zeros_last)
     ret = pick_zero_behind (ino, ask, pos, wb);
   return ret;
 }

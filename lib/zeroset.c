@@ -17,9 +17,17 @@ same_value (const struct zero_value *a, const struct zero_value *b)
          && a->state == b->state && a->kind == b->kind && a->may_trim == b->may_trim;
 }
 
+/* A test counts what is looked at. */
+#ifndef ZEROSET_LOOK
+#define ZEROSET_LOOK() ((void) 0)
+#endif
+
 #define SEGSET_NAME zeros
 #define SEGSET_VALUE struct zero_value
 #define SEGSET_LEN_TYPE uint64_t
+#define SEGSET_MARK(v) (ZEROSET_LOOK (), WB_BIT ((v)->state))
+#define SEGSET_TALLY(v, n) \
+  (container_of (set, struct zeroset, set)->nclean += (v)->state == WB_CLEAN ? (n) : 0)
 #define SEGSET_MERGE(r1, v1, r2, v2, out) \
   (same_value (v1, v2) && (*(out) = *(v1), true))
 #include "segset.h"
@@ -35,12 +43,14 @@ void
 zeroset_init (struct zeroset *zs, struct segnodes *nodes)
 {
   zeros_init (&zs->set, nodes);
+  zs->nclean = 0;
 }
 
 void
 zeroset_release (struct zeroset *zs)
 {
   zeros_remove_all (&zs->set);
+  zs->nclean = 0;
 }
 
 uint32_t
@@ -126,12 +136,23 @@ change (void *arg, struct range piece, const struct zero_value *old, struct zero
 }
 
 void
-zeroset_change (struct zeroset *zs, struct range r, zeroset_change_fn *fn,
+zeroset_change (struct zeroset *zs, struct range r, unsigned states, zeroset_change_fn *fn,
                 zeroset_acct_fn *acct, void *arg)
 {
   struct pass p = { .change = fn, .acct = acct, .arg = arg };
+  struct zeros_iter it;
 
-  zeros_edit (&zs->set, r, change, &p);
+  if (states == WB_ANY) {
+    zeros_edit (&zs->set, r, change, &p);
+    return;
+  }
+  while (r.start < r.end && zeros_iter_ok (it = zeros_next_marked (&zs->set, r.start, states))
+         && zeros_range (it).start < r.end) {
+    struct range piece = range_intersect (zeros_range (it), r);
+
+    zeros_edit (&zs->set, piece, change, &p);
+    r.start = piece.end;
+  }
 }
 
 static enum zeroset_verdict
@@ -144,7 +165,7 @@ drop_all (void *arg PC_UNUSED, struct range piece PC_UNUSED,
 void
 zeroset_drop (struct zeroset *zs, struct range r, zeroset_acct_fn *acct, void *arg)
 {
-  zeroset_change (zs, r, drop_all, acct, arg);
+  zeroset_change (zs, r, WB_ANY, drop_all, acct, arg);
 }
 
 bool
@@ -161,18 +182,18 @@ zeroset_find (const struct zeroset *zs, uint64_t off, struct range *seg,
 }
 
 bool
-zeroset_next (const struct zeroset *zs, uint64_t from, unsigned states, uint32_t max_seq,
+zeroset_next (const struct zeroset *zs, struct range r, unsigned states, uint32_t max_seq,
               struct range *seg, struct zero_value *value)
 {
-  for (struct zeros_iter it = zeros_lower_bound (&zs->set, from); zeros_iter_ok (it);
-       it = zeros_next (it)) {
-    const struct zero_value *v = zeros_value (it);
+  struct zeros_iter it;
 
-    if ((states & WB_BIT (v->state)) && wb_seq_is_upto (v->seq, max_seq)) {
-      *seg = zeros_range (it);
-      *value = *v;
+  while (r.start < r.end && zeros_iter_ok (it = zeros_next_marked (&zs->set, r.start, states))
+         && zeros_range (it).start < r.end) {
+    *seg = zeros_range (it);
+    *value = *zeros_value (it);
+    if (wb_seq_is_upto (value->seq, max_seq))
       return true;
-    }
+    r.start = seg->end;
   }
   return false;
 }
@@ -234,12 +255,15 @@ void
 zeroset_check (const struct zeroset *zs)
 {
   struct zeros_iter it = zeros_first (&zs->set), next;
+  uint32_t nclean = 0;
 
   zeros_check (&zs->set);
   for (; zeros_iter_ok (it); it = next) {
     check_value (zeros_value (it));
+    nclean += zeros_value (it)->state == WB_CLEAN;
     next = zeros_next (it);
     if (zeros_iter_ok (next) && zeros_range (it).end == zeros_range (next).start)
       assert (!same_value (zeros_value (it), zeros_value (next)));
   }
+  assert (zs->nclean == nclean);
 }

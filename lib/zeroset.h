@@ -14,7 +14,9 @@
  *          may run at once under a shared lock.
  * Errors   none: an operation that can add segments needs spare nodes, see "Nodes";
  *          without them it stops the program.
- * Cost     O(log n + segments touched) each.  A segment costs 28 bytes of a node.
+ * Cost     O(log n + segments touched) each; what asks for some states goes past the others
+ *          without looking at them, for holes may be ten thousands beside one zero that is
+ *          DIRTY.  A segment costs 28 bytes of a node.
  *
  * Nodes    Before the call, under the same lock, for N insertions in all to come:
  *            segnodes_missing (nodes, zeroset_need (set, N)) == 0.
@@ -30,6 +32,7 @@
  *   (1) segments are not empty, disjoint, ascending
  *   (2) HOLE is CLEAN
  *   (3) neighbours that touch differ
+ *   (4) nclean counts the segments that are CLEAN
  */
 #ifndef PC_ZEROSET_H
 #define PC_ZEROSET_H
@@ -60,6 +63,7 @@ struct zero_value {
 
 struct zeroset {
   struct segset set;
+  uint32_t nclean;
 };
 
 typedef void zeroset_acct_fn (void *arg, struct range piece, const struct zero_value *old,
@@ -84,6 +88,13 @@ zeroset_count (const struct zeroset *zs)
   return zs->set.nsegs;
 }
 
+/* Those that the origin has to be told of. */
+static inline uint32_t
+zeroset_count_owed (const struct zeroset *zs)
+{
+  return zs->set.nsegs - zs->nclean;
+}
+
 /* All of R has *value now, whatever was there. */
 extern void zeroset_put (struct zeroset *, struct range r, const struct zero_value *value,
                          zeroset_acct_fn *acct, void *arg) PC_NONNULL (1, 3);
@@ -98,21 +109,21 @@ enum zeroset_verdict {
   ZEROSET_DROP,                 /* it leaves the set */
 };
 
-/* As dirtyset_change: FN decides on each piece in R that is in the set, ascending. */
+/* As dirtyset_change: FN decides on each piece in R that is in the set in one of STATES, ascending. */
 typedef enum zeroset_verdict zeroset_change_fn (void *arg, struct range piece,
                                                 struct zero_value *value);
-extern void zeroset_change (struct zeroset *, struct range r, zeroset_change_fn *fn,
-                            zeroset_acct_fn *acct, void *arg) PC_NONNULL (1, 3);
+extern void zeroset_change (struct zeroset *, struct range r, unsigned states, zeroset_change_fn *fn,
+                            zeroset_acct_fn *acct, void *arg) PC_NONNULL (1, 4);
 
 /* The value of the byte at OFF and its whole segment; false: it is not in the set. */
 extern bool zeroset_find (const struct zeroset *, uint64_t off, struct range *seg,
                           struct zero_value *value) PC_NONNULL (1, 3, 4);
 
-/* The first segment that ends behind FROM, whose state is in STATES (WB_BIT) and whose seq is
- * not above MAX_SEQ.  *seg is all of it, so it may begin before FROM.  False: none.
- * Goes over the segments in between one by one.
+/* The first segment that meets R, whose state is in STATES (WB_BIT) and whose seq is not above
+ * MAX_SEQ.  *seg is all of it, so it may begin before R.  False: none.  Goes over those
+ * in R with these states and a larger seq one by one.
  */
-extern bool zeroset_next (const struct zeroset *, uint64_t from, unsigned states,
+extern bool zeroset_next (const struct zeroset *, struct range r, unsigned states,
                           uint32_t max_seq, struct range *seg, struct zero_value *value)
   PC_NONNULL (1, 5, 6);
 

@@ -85,6 +85,20 @@ check_PROGRAMS += %D%/test-inode-holes
 	-Wl,--wrap=aligned_alloc \
 	$(NULL)
 
+# What a request costs beside many holes.
+TESTS += %D%/test-inode-cost
+check_PROGRAMS += %D%/test-inode-cost
+%C%_test_inode_cost_SOURCES = \
+	%D%/inode-bed.h \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode-cost.c \
+	$(NULL)
+%C%_test_inode_cost_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
 # How long it looks for memory and frames.
 TESTS += %D%/test-inode-memory
 check_PROGRAMS += %D%/test-inode-memory

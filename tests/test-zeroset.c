@@ -114,12 +114,14 @@ static struct move {
   enum wbstate from, to;
   uint32_t stamp;
   bool gone;
+  unsigned states;              /* what is asked for; 0: any */
 } move;
 
 static enum zeroset_verdict
 do_move (void *arg PC_UNUSED, struct range piece, struct zero_value *v)
 {
   assert_true (range_is_superset (acct.r, piece));
+  assert_true (move.states & WB_BIT (v->state));
   if (v->kind == ZERO_HOLE || v->state != move.from)
     return ZEROSET_LEAVE;
   if (move.gone)
@@ -133,8 +135,10 @@ static void
 change (uint64_t start, uint64_t end, struct move m)
 {
   move = m;
+  if (m.states == 0)
+    move.states = WB_ANY;
   begin (R (start, end), zeroset_change_inserts (&zs, R (start, end)));
-  zeroset_change (&zs, R (start, end), do_move, on_acct, NULL);
+  zeroset_change (&zs, R (start, end), move.states, do_move, on_acct, NULL);
 }
 
 static int
@@ -196,20 +200,23 @@ TEST (zeros_go_through_the_states_and_holes_do_not)
   put (0, 100, zero);
   put (100, 200, hole);
   put (200, 300, trim);
-  change (0, 300, (struct move) { WB_DIRTY, WB_WRITING, 7, false });
+  change (0, 300, (struct move) { WB_DIRTY, WB_WRITING, 7, false, 0 });
   assert_true (zeroset_overlaps (&zs, R (99, 100), WB_BIT (WB_WRITING)));
   assert_false (zeroset_overlaps (&zs, R (100, 200), WB_BIT (WB_WRITING)));
   assert_false (zeroset_overlaps (&zs, R (100, 100), WB_ANY));
   assert_int_equal (zeroset_span (&zs, R (50, 250), WB_BIT (WB_WRITING)), 100);
-  assert_true (zeroset_next (&zs, 50, WB_BIT (WB_WRITING), 2, &seg, &v));
+  assert_true (zeroset_next (&zs, R (50, 300), WB_BIT (WB_WRITING), 2, &seg, &v));
   assert_true (range_equal (seg, R (0, 100)));
-  assert_true (zeroset_next (&zs, 100, WB_BIT (WB_WRITING), 2, &seg, &v));
+  assert_true (zeroset_next (&zs, R (100, 201), WB_BIT (WB_WRITING), 2, &seg, &v));
   assert_true (range_equal (seg, R (200, 300)));
   assert_int_equal (v.stamp, 7);
-  assert_false (zeroset_next (&zs, 100, WB_BIT (WB_WRITING), 1, &seg, &v));
-  change (0, 300, (struct move) { WB_WRITING, WB_CLEAN, 0, false });
+  assert_false (zeroset_next (&zs, R (100, 200), WB_BIT (WB_WRITING), 2, &seg, &v));
+  assert_false (zeroset_next (&zs, R (100, 300), WB_BIT (WB_WRITING), 1, &seg, &v));
+  assert_false (zeroset_next (&zs, R (50, 50), WB_ANY, WB_SEQ_ANY, &seg, &v));
+  assert_int_equal (zeroset_count_owed (&zs), 2);
+  change (0, 300, (struct move) { WB_WRITING, WB_CLEAN, 0, false, 0 });
   assert_int_equal (zeroset_span (&zs, R (0, 300), WB_NOT_CLEAN), 0);
-  change (0, 250, (struct move) { WB_CLEAN, WB_CLEAN, 0, true });
+  change (0, 250, (struct move) { WB_CLEAN, WB_CLEAN, 0, true, 0 });
   assert_int_equal (kind_at (0), -1);
   assert_int_equal (kind_at (100), ZERO_HOLE);
   assert_int_equal (kind_at (249), -1);
@@ -259,8 +266,10 @@ model_step (void)
     .seq = rnd_below (2), .stamp = rnd_below (2), .kind = rnd_below (3),
     .state = rnd_below (3), .may_trim = rnd_below (2),
   };
-  struct move m = { rnd_below (4), rnd_below (4), rnd_below (2), rnd_below (4) == 0 };
+  struct move m = { rnd_below (4), rnd_below (4), rnd_below (2), rnd_below (4) == 0, 0 };
 
+  if (rnd_below (2))
+    m.states = WB_BIT (m.from) | rnd_below (16);
   if (b > BYTES)
     b = BYTES;
   if (v.kind == ZERO_HOLE)
@@ -291,6 +300,26 @@ model_step (void)
   }
 }
 
+/* What comes next from a byte on, in some states, up to some generation. */
+static void
+model_look (void)
+{
+  uint64_t a = rnd_below (BYTES), b = a + rnd_below ((uint32_t) (BYTES - a + 1)), k;
+  unsigned states = rnd_below (16);
+  uint32_t most = rnd_below (2);
+  struct zero_value v;
+  struct range seg;
+
+  for (k = a; k < b && !(model[k].in && (states & WB_BIT (model[k].v.state)) && model[k].v.seq <= most); k++)
+    ;
+  if (zeroset_next (&zs, R (a, b), states, most, &seg, &v)) {
+    assert_true (k < b && range_contains (seg, k));
+    assert_true (same (&model[k].v, &v));
+  }
+  else
+    assert_int_equal (k, b);
+}
+
 TEST (random_operations_match_an_array_and_are_counted_exactly)
 {
   memset (model, 0, sizeof model);
@@ -300,6 +329,7 @@ TEST (random_operations_match_an_array_and_are_counted_exactly)
     uint64_t at = 0;
 
     model_step ();
+    model_look ();
     zeroset_check (&zs);
     while (zeroset_next_piece (&zs, R (at, BYTES), &piece, &v)) {
       for (; at < piece.start; at++)
