@@ -23,6 +23,7 @@
 
 struct tally {
   uint64_t bytes[3], zbytes[3];
+  unsigned nzeros;              /* that are not clean */
   uint64_t pending[NGENS];
 };
 
@@ -131,6 +132,7 @@ check_zeros (struct inode *ino, struct tally *t)
   assert (zeroset_count (&ino->zeros) == atomic_load (&ino->nzeros));
   while (zeroset_next (&ino->zeros, rest, WB_ANY, WB_SEQ_ANY, &seg, &v)) {
     if (v.state != WB_CLEAN) {
+      t->nzeros++;
       t->zbytes[v.state] += range_len (seg);
       assert ((seg.start & (ino->unit - 1)) == 0);
       assert ((seg.end & (ino->unit - 1)) == 0 || seg.end == ino->size);
@@ -186,6 +188,7 @@ inode_check (struct inode *ino)
     assert (t.bytes[i] == ino->bytes[i]);
     assert (t.zbytes[i] == ino->zbytes[i]);
   }
+  assert (atomic_load (&ino->charged) == t.bytes[0] + t.bytes[1] + t.bytes[2] + 64 * (uint64_t) t.nzeros);
   for (i = 0; i < ino->ngens; i++)
     assert (t.pending[i] == ino->gen[(ino->gen_first + i) % NGENS].pending);
   lock_drop (&ino->sync);

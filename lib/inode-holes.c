@@ -230,7 +230,6 @@ learn_part (struct hole_ask *a, struct range part)
     if (segnodes_missing (&ino->znodes, zeroset_need (&ino->zeros, 2)) == 0 && is_still_free_locked (a, r)) {
       zeroset_put (&ino->zeros, r, &hole, NULL, NULL);
       atomic_store_explicit (&ino->nzeros, zeroset_count (&ino->zeros), memory_order_relaxed);
-      charge_locked (ino);
       part.start = r.end;
     }
     else
@@ -264,7 +263,6 @@ drop_holes (struct inode *ino)
   lock_take (&ino->sync);
   zeroset_change (&ino->zeros, RANGE_ALL, WB_BIT (WB_CLEAN), drop_hole, NULL, NULL);
   atomic_store (&ino->nzeros, zeroset_count (&ino->zeros));
-  charge_locked (ino);
   lock_drop (&ino->sync);
   segnodes_trim (&ino->znodes, 0);
   rwlock_drop (&ino->zlock);

@@ -182,15 +182,15 @@ forget_all_failures_locked (struct inode *ino)
   ino->writes_lost = ino->flushes_lost = (struct losses) { .since_ns = 0 };
 }
 
-/* The sum over all inodes follows ours (D13: a zero or trim range costs 64 bytes). */
-void
+/* The sum over all inodes follows ours (D13: a zero or trim range that is to be written costs 64 bytes).  Holes are cache
+ * content: charged, they came in one step with the first zero, admitted by nobody, and went with the last.
+ */
+static void
 charge_locked (struct inode *ino)
 {
-  uint64_t now = ino->bytes[0] + ino->bytes[1] + ino->bytes[2];
+  uint64_t now = ino->bytes[0] + ino->bytes[1] + ino->bytes[2] + 64 * (uint64_t) zeroset_count_owed (&ino->zeros);
   uint64_t was = atomic_load_explicit (&ino->charged, memory_order_relaxed);
 
-  if (ino->zbytes[0] | ino->zbytes[1] | ino->zbytes[2])
-    now += 64 * atomic_load_explicit (&ino->nzeros, memory_order_relaxed);
   if (now > was)
     atomic_fetch_add (&ino->env->dirty_total, now - was);
   else if (now < was)

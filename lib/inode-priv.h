@@ -405,7 +405,6 @@ extern void gen_add_locked (struct inode *, uint32_t seq, int64_t bytes);
 extern uint32_t gen_close_locked (struct inode *);
 extern void gen_settle_locked (struct inode *);
 extern bool gen_pending_locked (struct inode *, uint32_t s);
-extern void charge_locked (struct inode *);
 extern void dirty_waiters_wake_locked (struct inode *);
 extern bool dirt_fits_locked (struct inode *, struct throttle_load, uint64_t len);
 extern void dirt_admit_locked (struct inode_op *, uint64_t len);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test-inode-cost - what does a request cost beside many holes that are known?
+ * test-inode-cost - what does a request cost beside many holes that are known, and what do those count for?
  *
  * As test-inode.  What is counted is how many zero ranges are looked at, not time: this program has the zero set's code with
  * a counter in it.
@@ -132,6 +132,28 @@ TEST (block_status_costs_the_same_beside_many_holes)
   compare (ask_status);
 }
 
+/* D13: what is to be written is charged; what is known is cache content. */
+TEST (zeros_are_charged_and_holes_beside_them_are_not)
+{
+  struct bed b;
+
+  set_up_holes (&b, 512);
+  assert_int_equal (b.w.env.dirty_total, 0);
+  assert_ok (zero (&b, 0, PAGE, INODE_MAY_TRIM));
+  assert_ok (trim (&b, DISK - PAGE, PAGE));
+  assert_int_equal (b.w.env.dirty_total, 2 * 64);
+  /* What splits a hole, or takes one away, is charged for itself. */
+  assert_ok (wr (&b, page, HOLES, PAGE, 0));
+  assert_int_equal (b.w.env.dirty_total, 2 * 64 + PAGE);
+  close_door (&b, ORIGIN_ZERO);
+  assert_int_equal (inode_write_some (b.ino, b.ino->seq, 100), 3);
+  assert_int_equal (b.w.env.dirty_total, 2 * 64 + PAGE);
+  open_door (&b, ORIGIN_ZERO);
+  assert_ok (flush (&b));
+  assert_int_equal (b.w.env.dirty_total, 0);
+  tear_down (&b);
+}
+
 int
 main (void)
 {
@@ -140,6 +162,7 @@ main (void)
     cmocka_unit_test (a_flush_of_trims_costs_the_same_beside_many_holes),
     cmocka_unit_test (a_write_with_fua_costs_the_same_beside_many_holes),
     cmocka_unit_test (block_status_costs_the_same_beside_many_holes),
+    cmocka_unit_test (zeros_are_charged_and_holes_beside_them_are_not),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
