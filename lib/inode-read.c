@@ -268,11 +268,12 @@ read_run (struct inode_op *op)
 uint64_t
 inode_prefetch (struct inode *ino, struct range r, bool ahead)
 {
-  uint64_t asked = 0, end;
+  uint64_t asked = 0, end, all;
   struct range gap;
 
   if (r.end > inode_end (ino))
     r.end = inode_end (ino);
+  all = r.end > r.start ? r.end - r.start : 0;
   while (fill_next_missing (ino, r, &gap)) {
     if (ahead && holes_prefetch (ino, gap.start)) {
       r.start = stripe_part ((struct range) { gap.start, r.end }).end;
@@ -280,11 +281,11 @@ inode_prefetch (struct inode *ino, struct range r, bool ahead)
       continue;
     }
     if (fill_want (ino, gap, NULL, ahead, &end) != 0)
-      break;
+      return asked;
     if (end <= gap.start)
       break;
     asked += end - gap.start;
     r.start = end;
   }
-  return asked;
+  return all;
 }

@@ -237,7 +237,8 @@ extern void inode_op_cancel (struct inode_op *);
 extern int inode_op_wait (struct inode_op *, bool (*gone) (void *), void *gone_arg);
 
 /* Start reading range into the cache with nobody waiting (NBD_CMD_CACHE, read-ahead); takes only
- * frames that are free or cold.  Returns how many bytes were asked for.
+ * frames that are free or cold.  Returns the length of range if all of it is there or on its way now; else how many
+ * bytes were asked for before that failed.
  */
 extern uint64_t inode_prefetch (struct inode *, struct range, bool ahead);
 

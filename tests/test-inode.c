@@ -1629,6 +1629,25 @@ TEST (large_reads_one_at_a_time_are_helped)
   tear_down (&b);
 }
 
+/* What was there already was taken for what could not be had: the stream stopped in front of it, each time. */
+TEST (what_is_fetched_ahead_reaches_over_what_is_there)
+{
+  struct inode_stats *st;
+  struct bed b;
+  uint64_t off;
+
+  set_up_with (&b, world_info (SIZE), (struct world_options) { .nframes = 2048, .readahead = 2 * MIB });
+  st = inode_get_stats (b.ino);
+  assert_ok (rd (&b, buf, MIB, 512 * K));
+  for (off = 0; off < MIB + 512 * K; off += 32 * K)
+    assert_ok (rd (&b, buf, off, 32 * K));
+  st->misses = 0;
+  assert_ok (rd (&b, buf, MIB + 512 * K, 32 * K));
+  assert_int_equal (st->misses, 0);
+  assert_orig (buf, MIB + 512 * K, 32 * K);
+  tear_down (&b);
+}
+
 TEST (an_inode_takes_16_KiB)
 {
   const struct world_options o = { .nframes = 64, .readahead = MIB };
@@ -2223,6 +2242,7 @@ main (void)
     cmocka_unit_test (who_finds_no_memory_waits_a_minute_and_no_longer),
     cmocka_unit_test (metadata_stays_within_its_bounds),
     cmocka_unit_test (large_reads_one_at_a_time_are_helped),
+    cmocka_unit_test (what_is_fetched_ahead_reaches_over_what_is_there),
     cmocka_unit_test (an_inode_takes_16_KiB),
     cmocka_unit_test (an_inode_goes_with_its_pages),
     cmocka_unit_test (every_allocation_may_fail),
