@@ -66,7 +66,8 @@ copy_some (struct inode_op *op, struct stripe *st, uint64_t limit)
 }
 
 /* Is op->pos known to be zero?  Then make zeros as far as that goes.  The map is looked at again under the same
- * hold, for a byte is never in both but may have changed from one to the other.
+ * hold, for a byte is never in both but may have changed from one to the other.  They are made when nothing is held any
+ * more: they are what was there at that moment, and clearing a MiB takes long.
  */
 static bool
 zero_some (struct inode_op *op, struct stripe *st, uint64_t limit)
@@ -75,22 +76,21 @@ zero_some (struct inode_op *op, struct stripe *st, uint64_t limit)
   struct range seg, valid;
   struct zero_value v;
   uint32_t frame;
-  bool found = false;
+  bool found;
 
   if (atomic_load_explicit (&ino->nzeros, memory_order_acquire) == 0)
     return false;
   rwlock_take_shared (&st->lock);
   rwlock_take_shared (&ino->zlock);
-  if (!rangeset_find (&st->map, op->pos, &valid, &frame)
-      && zeroset_find (&ino->zeros, op->pos, &seg, &v)) {
+  found = !rangeset_find (&st->map, op->pos, &valid, &frame) && zeroset_find (&ino->zeros, op->pos, &seg, &v);
+  rwlock_drop (&ino->zlock);
+  rwlock_drop (&st->lock);
+  if (found) {
     uint64_t end = seg.end < limit ? seg.end : limit;
 
     memset (op->buf + (op->pos - op->range.start), 0, end - op->pos);
     op->pos = end;
-    found = true;
   }
-  rwlock_drop (&ino->zlock);
-  rwlock_drop (&st->lock);
   return found;
 }
 

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1043,6 +1044,48 @@ TEST (writers_are_who_wrote_in_this_second_or_the_one_before)
 }
 
 /*----------------------------------------------------------------------*/
+/* Where zeros are made. */
+
+static uint8_t *trap;
+static volatile unsigned ntraps;
+
+/* A byte of the trap is written for the first time: with a lock held?  A debug build dies of it. */
+static void
+sprung (int sig, siginfo_t *si, void *context)
+{
+  uint8_t *page = (uint8_t *) ((uintptr_t) si->si_addr & ~(uintptr_t) (PAGE - 1));
+
+  (void) context;
+  if (page < trap || page >= trap + MIB) {
+    signal (sig, SIG_DFL);
+    return;
+  }
+  lock_assert_none_held ();
+  ntraps++;
+  mprotect (page, PAGE, PROT_READ | PROT_WRITE);
+}
+
+/* Up to a MiB of them were made with the zeros' lock held, which every writer of a sparse disk wants. */
+TEST (zeros_are_made_with_no_lock_held)
+{
+  struct sigaction action = { .sa_sigaction = sprung, .sa_flags = SA_SIGINFO }, before;
+  struct bed b;
+
+  set_up (&b);
+  assert_ok (zero (&b, MIB, MIB, INODE_MAY_TRIM));
+  trap = mmap (NULL, MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  assert_true (trap != MAP_FAILED);
+  ntraps = 0;
+  sigaction (SIGSEGV, &action, &before);
+  assert_ok (rd (&b, trap, MIB, MIB));
+  sigaction (SIGSEGV, &before, NULL);
+  assert_int_equal (ntraps, MIB / PAGE);
+  assert_is (trap, 0, MIB);
+  munmap (trap, MIB);
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
 /* Writes and zeros that cannot be. */
 
 TEST (a_failed_write_through_leaves_no_bytes_in_either_mib)
@@ -1374,6 +1417,7 @@ main (void)
     cmocka_unit_test_setup (a_read_modify_write_that_finds_no_node_or_whose_read_fails_is_begun_anew, calm),
     cmocka_unit_test_setup (a_clean_page_that_leaves_when_its_block_is_chosen_is_sent_as_it_was, calm),
     cmocka_unit_test_setup (writers_are_who_wrote_in_this_second_or_the_one_before, calm),
+    cmocka_unit_test_setup (zeros_are_made_with_no_lock_held, calm),
     cmocka_unit_test_setup (a_failed_write_through_leaves_no_bytes_in_either_mib, calm),
     cmocka_unit_test_setup (a_failed_write_through_without_memory_ends, calm),
     cmocka_unit_test_setup (a_failed_write_through_takes_nothing_of_one_that_waits_for_frames, calm),
