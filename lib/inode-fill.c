@@ -423,17 +423,16 @@ plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, s
 {
   uint64_t off = page_of (r.start);
   uint64_t limit = off + ino->data_max, end;
-  struct list_node *n;
+  struct range page = { off, off + PAGE_SIZE };
+  struct fill *f = fill_overlapping (st, page);
 
-  list_for_each (n, &st->fills) {
-    struct fill *f = container_of (n, struct fill, node);
-
-    /* Also where the page is dead in it: what it brings is useless, but a new request has to wait until it has ended. */
-    if (range_contains (f->range, r.start) && !rangeset_page_valid (&st->map, off, inode_end (ino))) {
-      *in_way = f;
-      run->end = f->range.end;
-      return PLAN_JOIN;
-    }
+  /* Also where the page is dead in it, or it ends before r.start, where the origin ended then: what it brings is useless, but a
+   * new request has to wait until it has ended.
+   */
+  if (f && !rangeset_page_valid (&st->map, off, inode_end (ino))) {
+    *in_way = f;
+    run->end = f->range.end > page.end ? f->range.end : page.end;
+    return PLAN_JOIN;
   }
   if (!page_is_wanted (ino, st, off, &run->end))
     return PLAN_NOTHING;

@@ -1043,6 +1043,34 @@ TEST (writers_are_who_wrote_in_this_second_or_the_one_before)
   tear_down (&b);
 }
 
+/* A fill that ends in the middle of a page, where the origin ended then.  Who wanted the rest of that page, now that there
+ * is some, ran on the spot until its answer.
+ */
+TEST (who_reads_behind_a_shorter_end_that_is_none_any_more_waits_for_the_page)
+{
+  struct task *t1, *t2, *t3;
+  struct bed b;
+
+  set_up (&b);
+  assert_int_equal (inode_set_size (b.ino, 2 * PAGE + 100), 0);
+  close_door (&b, ORIGIN_READ);
+  t1 = rd (&b, buf, PAGE, PAGE + 100);
+  assert_int_equal (inode_set_size (b.ino, SIZE), 0);
+  alarm (20);
+  t2 = rd (&b, buf + MIB, 2 * PAGE + 200, 1000);
+  t3 = rd (&b, buf + 2 * MIB, 2 * PAGE + 50, 3 * PAGE);
+  assert_false (t1->done || t2->done || t3->done);
+  open_door (&b, ORIGIN_READ);
+  alarm (0);
+  assert_ok (t1);
+  assert_ok (t2);
+  assert_ok (t3);
+  assert_orig (buf, PAGE, PAGE + 100);
+  assert_orig (buf + MIB, 2 * PAGE + 200, 1000);
+  assert_orig (buf + 2 * MIB, 2 * PAGE + 50, 3 * PAGE);
+  tear_down (&b);
+}
+
 /*----------------------------------------------------------------------*/
 /* Where zeros are made. */
 
@@ -1417,6 +1445,7 @@ main (void)
     cmocka_unit_test_setup (a_read_modify_write_that_finds_no_node_or_whose_read_fails_is_begun_anew, calm),
     cmocka_unit_test_setup (a_clean_page_that_leaves_when_its_block_is_chosen_is_sent_as_it_was, calm),
     cmocka_unit_test_setup (writers_are_who_wrote_in_this_second_or_the_one_before, calm),
+    cmocka_unit_test_setup (who_reads_behind_a_shorter_end_that_is_none_any_more_waits_for_the_page, calm),
     cmocka_unit_test_setup (zeros_are_made_with_no_lock_held, calm),
     cmocka_unit_test_setup (a_failed_write_through_leaves_no_bytes_in_either_mib, calm),
     cmocka_unit_test_setup (a_failed_write_through_without_memory_ends, calm),
