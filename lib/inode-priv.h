@@ -200,7 +200,7 @@ struct inode {
   struct lock ra_lock;          /* RANK_RA */
   struct readahead *ra;         /* NULL: off */
   uint64_t ra_wasted;           /* of stats.readahead_wasted, this much was told; ra_lock */
-  _Atomic bool ra_open;         /* a stream is open: hits are told as well */
+  _Atomic uint64_t ra_places;   /* readahead_places (): hits that may follow a stream are told as well */
   _Atomic uint64_t demand_bytes;        /* of reads that wait for the origin */
 
   struct inode_stats stats;

@@ -159,18 +159,21 @@ tell_readahead (struct inode_op *op)
             : op->used_ahead ? READAHEAD_USED : READAHEAD_HIT,
     .demand_bytes = atomic_load_explicit (&ino->demand_bytes, memory_order_relaxed),
   };
+  uint64_t places;
   unsigned i, n;
 
   if (op->told && op->missed)   /* it stands in line itself */
     ev.demand_bytes -= ev.len;
   if (ev.what == READAHEAD_HIT
-      && !atomic_load_explicit (&ino->ra_open, memory_order_relaxed))
+      && !readahead_may_follow (atomic_load_explicit (&ino->ra_places, memory_order_relaxed), ev.off, ev.len))
     return;
   ev.now_ns = clock_now (ino->env->clock);
   lock_take (&ino->ra_lock);
   feed_back (op);
   n = readahead_access (ino->ra, &ev, ahead, READAHEAD_BATCH);
-  atomic_store_explicit (&ino->ra_open, !readahead_is_idle (ino->ra), memory_order_relaxed);
+  places = readahead_places (ino->ra);
+  if (places != atomic_load_explicit (&ino->ra_places, memory_order_relaxed))
+    atomic_store_explicit (&ino->ra_places, places, memory_order_relaxed);
   lock_drop (&ino->ra_lock);
   for (i = 0; i < n; i++)
     if (inode_prefetch (ino, ahead[i], true) == 0) {

@@ -106,6 +106,7 @@ readahead_reset (struct readahead *ra)
 {
   memset (ra->pos, 0, sizeof ra->pos);
   memset (ra->stream, 0, sizeof ra->stream);
+  ra->places = ra->opened = 0;
   ra->last_off = 0;
   ra->last = 0;
 }
@@ -201,15 +202,51 @@ shut (struct readahead *ra, unsigned i)
   s->open = s->strided = false;
   s->end = ra->pos[i];
   s->run = 0;
+  ra->opened &= ~(UINT64_C (1) << i);
+  ra->places_old = true;
 }
 
-bool
-readahead_is_idle (const struct readahead *ra)
+static void
+set_open (struct readahead *ra, unsigned i)
 {
-  for (unsigned i = 0; i < READAHEAD_STREAMS; i++)
-    if (ra->stream[i].used && ra->stream[i].open)
-      return false;
-  return true;
+  ra->stream[i].open = true;
+  ra->opened |= UINT64_C (1) << i;
+}
+
+/* Where reads of stream i may start, or end if it goes backward. */
+static uint64_t
+places_of (const struct readahead *ra, unsigned i)
+{
+  const struct readahead_stream *s = &ra->stream[i];
+  uint64_t pos = s->dir < 0 ? ra->top - ra->pos[i] : ra->pos[i];
+  uint64_t places = readahead_place (pos > NEAR_MAX ? pos - NEAR_MAX : 0) | readahead_place (pos + NEAR_MAX);
+
+  if (s->strided)
+    places |= readahead_place (s->last_off + (uint64_t) (int64_t) s->stride);
+  return places;
+}
+
+/* After a read of the last stream.  All open ones are looked at when this one
+ * comes to another region, when one was shut, and once in a while, for a stream
+ * without a reader would have the hits in its region told for ever.
+ */
+static void
+see_places (struct readahead *ra, uint64_t now_ns)
+{
+  const struct readahead_stream *last = &ra->stream[ra->last];
+
+  if (!ra->places_old && now_ns < ra->places_ns + STALE_NS
+      && (!last->open || (places_of (ra, ra->last) & ~ra->places) == 0))
+    return;
+  ra->places = 0;
+  for (uint64_t rest = ra->opened; rest != 0; rest &= rest - 1) {
+    unsigned i = (unsigned) __builtin_ctzll (rest);
+
+    if (!is_stale (&ra->stream[i], now_ns))
+      ra->places |= places_of (ra, i);
+  }
+  ra->places_ns = now_ns;
+  ra->places_old = false;
 }
 
 /* Where r starts in the direction of s. */
@@ -262,17 +299,20 @@ get_fit (const struct readahead *ra, unsigned i, struct range r)
   return far <= reach ? FIT_NEAR : step ? FIT_STEP : FIT_NOT;
 }
 
-/* The stream that r belongs to, and how well. */
+/* The stream that r belongs to, and how well; among all, or a hit among the open
+ * ones, for to the others it is no news.
+ */
 static enum fit
-find (const struct readahead *ra, struct range r, unsigned *ret)
+find (const struct readahead *ra, struct range r, bool hit, unsigned *ret)
 {
   enum fit best = FIT_NOT;
-  uint64_t nearest = UINT64_MAX;
+  uint64_t nearest = UINT64_MAX, rest;
 
   *ret = ra->last;
   if (get_fit (ra, ra->last, r) == FIT_EXACT)
     return FIT_EXACT;
-  for (unsigned i = 0; i < READAHEAD_STREAMS && best < FIT_EXACT; i++) {
+  for (rest = hit ? ra->opened : UINT64_MAX; rest != 0 && best < FIT_EXACT; rest &= rest - 1) {
+    unsigned i = (unsigned) __builtin_ctzll (rest);
     enum fit fit = get_fit (ra, i, r);
     uint64_t far;
 
@@ -328,6 +368,8 @@ begin (struct readahead *ra, struct range r, uint64_t now_ns)
   struct readahead_stream *s = &ra->stream[i];
   uint32_t len = (uint32_t) clamp (r.end - r.start, 0, UINT32_MAX / 2);
 
+  if (s->open)
+    shut (ra, i);
   memset (s, 0, sizeof *s);
   s->used = true;
   ra->pos[i] = s->end = r.end;
@@ -504,11 +546,11 @@ judge (struct readahead *ra, unsigned i)
     return;
   }
   if (s->hits >= HITS_TO_OPEN && s->near_run >= s->near_span / 2) {
-    s->open = true;
+    set_open (ra, i);
     s->end = ra->pos[i];
   }
   else if (s->seq >= (s->dir < 0 ? SEQ_TO_OPEN_BACKWARD : SEQ_TO_OPEN)) {
-    s->open = true;
+    set_open (ra, i);
     s->end = ra->pos[i];
     /* What lay near before these reads proves nothing. */
     if (s->near_run < s->near_span / 2) {
@@ -519,7 +561,8 @@ judge (struct readahead *ra, unsigned i)
     }
   }
   else if (s->steps >= STEPS_TO_OPEN && step > s->len) {
-    s->open = s->strided = true;
+    s->strided = true;
+    set_open (ra, i);
     s->end = s->last_off;
   }
 }
@@ -546,15 +589,16 @@ get_window (struct readahead *ra, unsigned i, uint64_t now_ns)
   uint64_t bdp = get_bdp (ra), most, others = 0, left, w;
   unsigned nopen = 1;
 
-  for (unsigned j = 0; j < READAHEAD_STREAMS; j++)
-    if (j != i && ra->stream[j].used && ra->stream[j].open) {
-      if (is_stale (&ra->stream[j], now_ns)) {
-        shut (ra, j);
-        continue;
-      }
-      nopen++;
-      others += ahead_of (ra, j);
+  for (uint64_t rest = ra->opened & ~(UINT64_C (1) << i); rest != 0; rest &= rest - 1) {
+    unsigned j = (unsigned) __builtin_ctzll (rest);
+
+    if (is_stale (&ra->stream[j], now_ns)) {
+      shut (ra, j);
+      continue;
     }
+    nopen++;
+    others += ahead_of (ra, j);
+  }
 
   /* A window that limits the rate is a product of the two, so twice of it is
    * growth; where the line is the limit this is not.
@@ -675,9 +719,9 @@ is_client_ahead (const struct readahead *ra, const struct readahead_event *ev)
   return ev->demand_bytes > enough || (ra->rate > 0 && ra->depth > enough);
 }
 
-unsigned
-readahead_access (struct readahead *ra, const struct readahead_event *ev,
-                  struct range out[], unsigned max)
+static unsigned
+give_out (struct readahead *ra, const struct readahead_event *ev,
+          struct range out[], unsigned max)
 {
   struct readahead_stream *s;
   struct range r;
@@ -689,7 +733,7 @@ readahead_access (struct readahead *ra, const struct readahead_event *ev,
       || ev->off >= ra->limits.size)
     return 0;
   r = pages_of (ra, ev);
-  fit = find (ra, r, &i);
+  fit = find (ra, r, ev->what == READAHEAD_HIT, &i);
   if (fit <= FIT_STEP) {
     if (ev->what == READAHEAD_HIT)
       return 0;
@@ -713,6 +757,16 @@ readahead_access (struct readahead *ra, const struct readahead_event *ev,
                  : plan_run (ra, i, window, out, max);
   if (n > 0)
     ra->queued_ns = ev->now_ns;
+  return n;
+}
+
+unsigned
+readahead_access (struct readahead *ra, const struct readahead_event *ev,
+                  struct range out[], unsigned max)
+{
+  unsigned n = give_out (ra, ev, out, max);
+
+  see_places (ra, ev->now_ns);
   return n;
 }
 
@@ -740,6 +794,7 @@ readahead_check (const struct readahead *ra)
   for (unsigned i = 0; i < READAHEAD_STREAMS; i++) {
     const struct readahead_stream *s = &ra->stream[i];
 
+    assert ((ra->opened >> i & 1) == (s->used && s->open));
     if (!s->used)
       continue;
     if (!s->strided) {          /* (1) */

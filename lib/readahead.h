@@ -13,7 +13,7 @@
  *          on from there.
  * Memory   sizeof (struct readahead) <= 8 KiB an export, 64 streams.
  * Cost     the stream of the last read is tried first (a few compares); else a
- *          scan of 64 streams.  Divisions only when something is
+ *          scan of 64 streams, for a hit of the open ones.  Divisions only when something is
  *          given out.
  *
  * How the caller uses it, once a client's read (not once a page):
@@ -27,8 +27,8 @@
  *   insert with EVICT_AHEAD.
  *
  * For MISS call it before the read's own fetch is issued, so that both leave
- * together, but issue the demand first.  HIT alone may be left out while
- * readahead_is_idle ().
+ * together, but issue the demand first.  HIT alone may be left out where
+ * readahead_may_follow () says no: of random hits beside a stream nearly all.
  * Writes are not told; a stream of reads behind written pages sees HITs.
  *
  * The policy.  A read belongs to a stream if it starts where the stream's last
@@ -134,15 +134,21 @@ struct readahead {
   uint64_t queued_ns;           /* when we last kept the origin busy, or the client did: its
                                    replies are late then */
 
+  uint64_t places;              /* readahead_places () */
+  uint64_t places_ns;           /* when they were last looked for in all streams */
+  bool places_old;              /* a stream was shut since */
+
   uint32_t accuracy;            /* used of what was resolved, in 1/1024 */
   uint64_t used_bytes, wasted_bytes; /* since accuracy was last moved */
 
   uint64_t last_off;            /* of the last read that began a stream */
   unsigned last;                /* stream of the last match */
+  uint64_t opened;              /* bit i: stream i is open */
   uint64_t pos[READAHEAD_STREAMS]; /* where each stream's reader is expected */
   struct readahead_stream stream[READAHEAD_STREAMS];
 };
 
+_Static_assert (READAHEAD_STREAMS == 64, "a bit each");
 _Static_assert (sizeof (struct readahead) <= 8192, "a table an export");
 
 extern void readahead_init (struct readahead *ra,
@@ -178,8 +184,32 @@ extern void readahead_done (struct readahead *ra, uint64_t bytes,
  */
 extern void readahead_declined (struct readahead *ra, struct range r);
 
-/* No stream is open: a plain HIT would change nothing. */
-extern bool readahead_is_idle (const struct readahead *ra);
+/* Where the next reads of open streams are expected, of those that were read in
+ * the last seconds: a bit for each region of 16 MiB, folded to 64; 0: nowhere.
+ * The caller keeps a copy of it, which it may ask without the lock.
+ */
+static inline uint64_t
+readahead_places (const struct readahead *ra)
+{
+  return ra->places;
+}
+
+#define READAHEAD_REGION_SHIFT 24
+
+static inline uint64_t
+readahead_place (uint64_t off)
+{
+  return UINT64_C (1) << ((off >> READAHEAD_REGION_SHIFT) * UINT64_C (0x9e3779b97f4a7c15) >> 58);
+}
+
+/* May a read of len bytes at off belong to an open stream?  A backward stream
+ * meets it at its end.
+ */
+static inline bool
+readahead_may_follow (uint64_t places, uint64_t off, uint64_t len)
+{
+  return places != 0 && (places & (readahead_place (off) | readahead_place (off + len))) != 0;
+}
 
 /* Drop all streams (invalidate, revalidate: the bytes are gone). */
 extern void readahead_reset (struct readahead *ra);

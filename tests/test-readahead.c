@@ -143,12 +143,12 @@ TEST (the_third_4_kib_read_in_a_row_fetches_two_chunks_ahead)
   set_up (&r, GIB);
   read_some (&r, 0, 4 * KIB);
   assert_int_equal (r.n, 0);
-  assert_true (readahead_is_idle (&r.ra));
+  assert_int_equal (readahead_places (&r.ra), 0);
   read_some (&r, 4 * KIB, 4 * KIB);
   assert_int_equal (r.n, 0);
   read_some (&r, 8 * KIB, 4 * KIB);
   assert_given (&r, 2, third);
-  assert_false (readahead_is_idle (&r.ra));
+  assert_int_not_equal (readahead_places (&r.ra), 0);
   for (uint64_t off = 12 * KIB; off < 124 * KIB; off += 4 * KIB) {
     read_some (&r, off, 4 * KIB);
     assert_int_equal (r.n, 0);
@@ -271,7 +271,7 @@ TEST (warm_reads_fetch_nothing)
   for (uint64_t off = 0; off < 64 * MIB; off += 64 * KIB)
     read_some (&r, off, 64 * KIB);
   assert_int_equal (r.given, 0);
-  assert_true (readahead_is_idle (&r.ra));
+  assert_int_equal (readahead_places (&r.ra), 0);
   tear_down (&r);
 }
 
@@ -400,7 +400,7 @@ TEST (a_change_of_step_stops_the_fetching)
   set_up (&r, GIB);
   for (uint64_t i = 0; i < 50; i++)
     read_some (&r, i * MIB, 8 * KIB);
-  assert_false (readahead_is_idle (&r.ra));
+  assert_int_not_equal (readahead_places (&r.ra), 0);
   before = r.given;
   for (uint64_t i = 0; i < 20; i++)
     read_some (&r, 200 * MIB + i * (i + 1) / 2 * MIB, 8 * KIB);
@@ -616,7 +616,7 @@ TEST (a_reset_forgets_everything)
   for (uint64_t off = 0; off < 8 * MIB; off += 64 * KIB)
     read_some (&r, off, 64 * KIB);
   readahead_reset (&r.ra);
-  assert_true (readahead_is_idle (&r.ra));
+  assert_int_equal (readahead_places (&r.ra), 0);
   memset (r.page, ABSENT, GIB / PAGE);
   read_some (&r, 8 * MIB, 64 * KIB);
   assert_int_equal (r.n, 0);
@@ -761,7 +761,7 @@ TEST (an_open_stream_that_grows_sparse_is_shut)
   set_up (&r, GIB);
   for (; off < 2 * MIB; off += 16 * KIB)
     read_some (&r, off, 16 * KIB);
-  assert_false (readahead_is_idle (&r.ra));
+  assert_int_not_equal (readahead_places (&r.ra), 0);
   for (unsigned i = 0; i < 400; i++) {
     read_some (&r, off, PAGE);
     off += (5 + get_random (&seed) % 11) * PAGE;
@@ -813,10 +813,10 @@ TEST (another_size_begins_anew)
   limits = r.ra.limits;
   limits.memory = 32 * MIB;
   readahead_set_limits (&r.ra, &limits);
-  assert_false (readahead_is_idle (&r.ra));
+  assert_int_not_equal (readahead_places (&r.ra), 0);
   limits.size /= 2;
   readahead_set_limits (&r.ra, &limits);
-  assert_true (readahead_is_idle (&r.ra));
+  assert_int_equal (readahead_places (&r.ra), 0);
   tear_down (&r);
 }
 
@@ -880,6 +880,94 @@ TEST (any_reads_whatever_keep_the_invariants)
     at += len;
     readahead_check (&r.ra);
   }
+  tear_down (&r);
+}
+
+/* Readers of every kind in a large export, and hits anywhere. */
+static void
+read_this_and_that (struct reader *r, uint64_t *pos, uint64_t *seed)
+{
+  uint64_t len = PAGE << get_random (seed) % 6;
+
+  switch (get_random (seed) % 4) {
+  case 0:                       /* forward, shuffled a little */
+    read_some (r, (pos[0] += len) + get_random (seed) % 4 * len, len);
+    break;
+  case 1:
+    pos[1] -= 64 * KIB;
+    read_some (r, pos[1], 64 * KIB);
+    break;
+  case 2:                       /* by steps that leave a region out */
+    read_some (r, pos[2] += 40 * MIB, 64 * KIB);
+    if (pos[2] > 7 * GIB)
+      pos[2] = GIB + get_random (seed) % GIB;
+    break;
+  default:
+    read_some (r, get_random (seed) % (8 * GIB - MIB), len);
+  }
+}
+
+TEST (a_hit_that_may_not_follow_is_no_news)
+{
+  uint64_t seed = get_seed (), pos[3] = { 2 * GIB, 6 * GIB, GIB }, told = 0, left_out = 0;
+  struct reader r;
+
+  print_message ("PC_SEED=%" PRIu64 "\n", seed);
+  set_up (&r, 8 * GIB);
+  for (unsigned i = 0; i < 40000; i++) {
+    struct readahead_event hit = { .what = READAHEAD_HIT, .now_ns = r.now };
+    struct readahead before = r.ra, after;
+    bool may;
+
+    hit.len = PAGE << get_random (&seed) % 14;
+    switch (get_random (&seed) % 3) {
+    case 0:
+      hit.off = get_random (&seed) % (8 * GIB - 32 * MIB);
+      break;
+    case 1:
+      hit.off = i % 2 ? pos[get_random (&seed) % 2] : pos[2] + 40 * MIB;
+      break;
+    default:
+      hit.off = pos[get_random (&seed) % 3] + get_random (&seed) % (16 * MIB) - 8 * MIB;
+    }
+    hit.off &= ~(PAGE - 1);
+    may = readahead_may_follow (readahead_places (&r.ra), hit.off, hit.len);
+    if (may)
+      told++;
+    else {
+      left_out++;
+      after = before;
+      assert_int_equal (readahead_access (&after, &hit, r.out, READAHEAD_BATCH), 0);
+      assert_memory_equal (after.stream, before.stream, sizeof before.stream);
+      assert_memory_equal (after.pos, before.pos, sizeof before.pos);
+      assert_int_equal (after.last, before.last);
+    }
+    read_this_and_that (&r, pos, &seed);
+    readahead_check (&r.ra);
+  }
+  print_message ("%" PRIu64 " told, %" PRIu64 " left out\n", told, left_out);
+  assert_true (told > 1000);
+  assert_true (left_out > 10000);
+  tear_down (&r);
+}
+
+TEST (hits_are_told_no_longer_when_a_stream_has_no_reader)
+{
+  struct reader r;
+
+  set_up (&r, GIB);
+  for (uint64_t off = 0; off < 64 * MIB; off += 64 * KIB)
+    read_some (&r, off, 64 * KIB);
+  assert_true (readahead_may_follow (readahead_places (&r.ra), 64 * MIB, 64 * KIB));
+  assert_false (readahead_may_follow (readahead_places (&r.ra), 512 * MIB, 64 * KIB));
+  r.now += 3 * SEC;
+  read_some (&r, 60 * MIB, 4 * KIB);
+  read_some (&r, 512 * MIB, 4 * KIB);
+  assert_int_equal (readahead_places (&r.ra), 0);
+
+  /* Its reader comes back to what was fetched ahead. */
+  read_some (&r, 64 * MIB, 64 * KIB);
+  assert_true (readahead_may_follow (readahead_places (&r.ra), 64 * MIB + 64 * KIB, 64 * KIB));
   tear_down (&r);
 }
 
@@ -1193,6 +1281,8 @@ main (void)
     cmocka_unit_test (another_size_begins_anew),
     cmocka_unit_test (a_stream_left_for_two_seconds_gives_up_its_share),
     cmocka_unit_test (any_reads_whatever_keep_the_invariants),
+    cmocka_unit_test (a_hit_that_may_not_follow_is_no_news),
+    cmocka_unit_test (hits_are_told_no_longer_when_a_stream_has_no_reader),
     cmocka_unit_test (
       a_cold_sequential_reader_gets_nine_tenths_of_what_there_is),
     cmocka_unit_test (eight_readers_share_evenly),
