@@ -193,25 +193,14 @@ finish (struct inode_op *op, int err)
   return true;
 }
 
-/* A fast zero was begun by now and cannot be refused any more; its frames are there. */
-static int
-mapped_unit (struct inode_op *op, struct range unit)
-{
-  int err;
-
-  if (!(op->flags & INODE_FAST) && !write_admit (op, range_len (unit), true))
-    return EINPROGRESS;
-  err = write_edge (op, unit.start, unit.end);
-  if (err)
-    op->admitted = !(op->flags & INODE_FAST);   /* and need not be again */
-  else
-    write_unreserve (op, range_len (unit));
-  return err;
-}
-
 /* Whole units from op->pos on, as many as one look settles.  What is mapped is written into the frames where they are,
- * whatever is asked for: a mapping and a client see one thing (CIN-28).  0, ENOMEM; EAGAIN: no frames; EINPROGRESS: as
- * write_admit said.
+ * whatever is asked for: a mapping and a client see one thing (CIN-28).  0, ENOMEM; EAGAIN: no frames.
+ *
+ * Those pages become dirty though nobody admitted them, at most as much as is mapped (D13).  Admitted one by one from here,
+ * the op waited at the head of the queue with its edges' reservation in its hands, for room which that took: for ever where
+ * little may be dirty, and all writers behind it.  What first maps pages for long has to admit them in admit_edges,
+ * with the edges, before anything changes, and to look again there if what is mapped has changed by then; a fast
+ * zero is refused there, too (N-42).
  */
 static int
 zero_some_units (struct inode_op *op, uint64_t end)
@@ -231,7 +220,7 @@ zero_some_units (struct inode_op *op, uint64_t end)
       continue;
     if (err == EBUSY) {
       part.end = mapped.end;
-      err = mapped_unit (op, mapped);
+      err = write_edge (op, mapped.start, mapped.end);
     }
     if (!err)
       op->pos = part.end;
@@ -300,8 +289,6 @@ zero_run (struct inode_op *op)
   if (op->stage == STAGE_BODY) {
     while (op->pos < units.end) {
       err = zero_some_units (op, units.end);
-      if (err == EINPROGRESS)
-        return op->err != 0;
       if (err && op_may_wait (op, err)) {
         op_park_memory (op);
         return false;

@@ -152,6 +152,28 @@ two_processes_one_page (bool first_leaves_first)
   free_world (w);
 }
 
+TEST (a_zero_over_a_mapped_page_ends_where_less_may_be_dirty_than_it_makes_so)
+{
+  struct origin_info info = world_info (16 * P);
+  struct world_options o = { .nframes = 256, .dirty_max = 2 * P };
+  struct world *w = new_world_of (&info, &o);
+  struct space s = space_of (w);
+  struct inode_op op;
+
+  map (&s, pages (0, 16), false);
+  assert_int_equal (fault (&s, pages (1, 1), INODE_MAP_READ), 0);
+  inode_op_zero (&op, s.ino, (struct range) { 100, 3 * P - 100 }, INODE_MAY_TRIM);
+  assert_int_equal (run (w, &op), 0);
+  assert_int_equal (at (&s, P)[0], 0);
+  assert_int_equal (op.reserved, 0);
+  /* And who comes next gets in. */
+  assert_int_equal (write_at (w, 8 * P, P, 'w'), 0);
+  read_is (w, 100, 3 * P - 200, "\0");
+  unmap (&s, pages (0, 16), false);
+  assert_int_equal (flush (w), 0);
+  free_world (w);
+}
+
 TEST (two_mappings_of_a_page_and_its_clients_see_one_thing)
 {
   two_processes_one_page (true);
@@ -1075,6 +1097,7 @@ main (void)
     cmocka_unit_test (a_read_takes_what_a_mapping_brought_and_the_rest_from_the_origin),
     cmocka_unit_test (a_write_goes_into_mapped_pages_and_reaches_the_origin_with_a_flush),
     cmocka_unit_test (a_ranged_truncate_goes_into_mapped_pages_where_they_are),
+    cmocka_unit_test (a_zero_over_a_mapped_page_ends_where_less_may_be_dirty_than_it_makes_so),
     cmocka_unit_test (two_mappings_of_a_page_and_its_clients_see_one_thing),
     cmocka_unit_test (each_flush_sends_what_is_in_a_kept_page_then),
     cmocka_unit_test (a_store_after_the_copy_is_owed_to_the_flush_that_comes_next),
