@@ -660,11 +660,14 @@ read_info (struct attempt *a, struct origin_info *info)
   return 0;
 }
 
-/* A dead peer is noticed even when it owes us nothing (nbd.L-29). */
+/* A dead peer is noticed even when it owes us nothing (nbd.L-29).  The system's own limit also ends a connection
+ * on which the far side takes nothing for so long, as one does that flushes and has a full buffer of requests: so
+ * it is the longest that we wait ourselves.
+ */
 static void
 set_keepalive (const struct nbdlink_params *p, int fd)
 {
-  int on = 1, idle = 30, ms = to_ms (p->timeout_ns);
+  int on = 1, idle = 30, ms = to_ms (NBDLINK_SLOW_FACTOR * p->timeout_ns);
 
   if (p->transport != URI_TCP)
     return;

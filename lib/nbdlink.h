@@ -89,6 +89,9 @@ struct nbdlink {
   char *canonical;              /* as the server calls the export, or NULL */
 };
 
+/* An origin may be silent for so many times its timeout while it flushes (nbdtend.h). */
+#define NBDLINK_SLOW_FACTOR 10
+
 /* structured: ask for structured replies and base:allocation.  cancel_fd: -1 or an
  * eventfd.
  */

@@ -221,6 +221,8 @@ nbdpool_attach_locked (struct nbdconn *c, struct origin_req *req)
 static void
 detach_locked (struct nbdconn *c, struct origin_req *req)
 {
+  if (list_first (&c->under_way) == &req->node)
+    c->passed_first_ns = 0;
   list_remove (&req->node);
   c->nflight--;
   c->nback -= is_back (req);
@@ -454,6 +456,21 @@ collect_refused_locked (struct nbdconn *c, struct origin_req *req, struct round 
   }
 }
 
+/* For nbdtend.c's second rule: req, which is under way, has been answered. */
+static void
+note_answer_locked (struct nbdconn *c, const struct origin_req *req)
+{
+  uint64_t now = atomic_load_explicit (&c->heard_ns, memory_order_relaxed);
+
+  c->answered_ns = now;
+  if (list_first (&c->under_way) == &req->node)
+    return;                     /* another becomes the oldest, and nothing has passed it */
+  if (c->passed_first_ns == 0)
+    c->passed_first_ns = c->passed_ns = now;
+  else if (req->at_ns <= c->passed_first_ns)
+    c->passed_ns = now;
+}
+
 /* Take from c what the server has answered. */
 static void
 collect_locked (struct nbdconn *c, struct round *r)
@@ -464,6 +481,7 @@ collect_locked (struct nbdconn *c, struct round *r)
     next = req->next;
     if (req->err == ENOTCONN)   /* left to nbdpool_bury () */
       continue;
+    note_answer_locked (c, req);
     detach_locked (c, req);
     if (req->err == ESHUTDOWN) {
       collect_refused_locked (c, req, r);
@@ -918,8 +936,10 @@ on_writable (evutil_socket_t fd, short what, void *arg)
 
   (void) fd;
   (void) what;
-  if (nbd_aio_get_direction (c->wire.link.h) & LIBNBD_AIO_DIRECTION_WRITE)
+  if (nbd_aio_get_direction (c->wire.link.h) & LIBNBD_AIO_DIRECTION_WRITE) {
+    c->taken_ns = clock_now (c->pool->clock);
     nbd_aio_notify_write (c->wire.link.h);
+  }
   nbdpool_service (c);
 }
 

@@ -131,6 +131,8 @@ struct nbdconn {
   uint64_t buried_ns;
   uint64_t quarantine_ns;       /* BURIED: until when; UINT64_MAX: nothing was heard since */
   const char *because;          /* why it dies, for the log */
+  uint64_t taken_ns;            /* when the far side last took something of what we send */
+  int unsent;                   /* of that: what the kernel held when it was last asked */
 
   /* Guarded by pool->lock. */
   enum nbdconn_state state;
@@ -139,6 +141,9 @@ struct nbdconn {
   struct list pinned;           /* flushes that wait to be sent on this connection */
   struct list unanswered;       /* BURIED: writes whose outcome nobody knows */
   unsigned nflight, nback;
+  uint64_t passed_first_ns;     /* when one that was sent after the oldest under way was first answered; 0: none was */
+  uint64_t passed_ns;           /* when one that was under way then was answered last */
+  uint64_t answered_ns;         /* when anything was */
   bool told;                    /* lost () has been told */
   bool insane;                  /* an answer was not what the protocol allows */
   unsigned npromises;           /* threads that sent on it and have not come to drive yet */

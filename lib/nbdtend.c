@@ -12,17 +12,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <libnbd.h>
+#include <linux/sockios.h>
 
 #include "nbdtend.h"
 
 #define EXTRA_BLOCK_NS (60 * NSEC_PER_SEC)
 #define LARGE_ZERO (UINT64_C (32) << 20)
-#define SLOW_FACTOR 10                  /* FLUSH and large TRIM or ZERO */
+#define SLOW_FACTOR NBDLINK_SLOW_FACTOR
+#define BUSY_FACTOR 4
 #define MAX_TICK_NS (250 * NSEC_PER_MSEC)
-#define BUSY_FACTOR 4                   /* while other requests progress */
 
 /* Connecting */
 
@@ -365,25 +367,62 @@ is_slow (const struct origin_req *req)
     || ((req->cmd == ORIGIN_TRIM || req->cmd == ORIGIN_ZERO) && req->len > LARGE_ZERO);
 }
 
-/* D12.  The connection has been silent towards a request only since the request was
- * sent.
+static bool
+has_slow_locked (const struct nbdconn *c)
+{
+  struct list_node *node;
+
+  list_for_each (node, &c->under_way)
+    if (is_slow (container_of (node, struct origin_req, node)))
+      return true;
+  return false;
+}
+
+/* What libnbd has handed over may take minutes on a slow link, and libnbd sees nothing of that.  Not every kind of
+ * socket tells: then it is as if nothing moved.
  */
+static void
+look_whether_taken (struct nbdconn *c, uint64_t now)
+{
+  int unsent;
+
+  if (ioctl (c->wire.link.fd, SIOCOUTQ, &unsent) == -1)
+    return;
+  if (unsent < c->unsent)
+    c->taken_ns = now;
+  c->unsent = unsent;
+}
+
+/* How long has nothing moved on c, on which something is under way? */
+static uint64_t
+stillness_locked (struct nbdconn *c, const struct origin_req *oldest, uint64_t now)
+{
+  uint64_t since = atomic_load_explicit (&c->heard_ns, memory_order_relaxed);
+
+  if (since < oldest->at_ns)
+    since = oldest->at_ns;
+  if (since < c->taken_ns)
+    since = c->taken_ns;
+  return now > since ? now - since : 0;
+}
+
+/* The rule of nbdtend.h. */
 static bool
 is_overdue_locked (struct nbdconn *c, uint64_t now)
 {
-  uint64_t heard = atomic_load_explicit (&c->heard_ns, memory_order_relaxed);
-  struct list_node *node;
+  uint64_t timeout_ns = c->pool->params->timeout_ns;
+  struct origin_req *oldest = list_entry (list_first (&c->under_way), struct origin_req, node);
 
-  list_for_each (node, &c->under_way) {
-    struct origin_req *req = container_of (node, struct origin_req, node);
-    uint64_t limit = c->pool->params->timeout_ns * (is_slow (req) ? SLOW_FACTOR : 1);
-    uint64_t age = now > req->at_ns ? now - req->at_ns : 0;
-    uint64_t silence = now > heard ? now - heard : 0;
-
-    if ((age >= limit && silence >= limit) || age >= BUSY_FACTOR * limit)
-      return true;
-  }
-  return false;
+  if (oldest == NULL)
+    return false;
+  if (c->passed_first_ns != 0
+      && c->answered_ns - c->passed_ns >= timeout_ns * (is_slow (oldest) ? SLOW_FACTOR : BUSY_FACTOR))
+    return true;
+  if (stillness_locked (c, oldest, now) < timeout_ns / 4)
+    c->unsent = 0;
+  else
+    look_whether_taken (c, now);
+  return stillness_locked (c, oldest, now) >= timeout_ns * (has_slow_locked (c) ? SLOW_FACTOR : 1);
 }
 
 /* When the last connection was buried whose writes wait for something to be heard, if that was

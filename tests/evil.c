@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,6 +143,22 @@ begin_oldstyle (struct evil *e, int fd)
   return put (fd, &hello, sizeof hello);
 }
 
+/* As get; at the pace of a slow link, if that was asked for. */
+static bool
+get_paced (const struct evil *e, int fd, unsigned char *buf, size_t len)
+{
+  const size_t piece = 16384;
+
+  while (e->pace_ms > 0 && len > piece) {
+    if (!get (fd, buf, piece))
+      return false;
+    buf += piece;
+    len -= piece;
+    poll (NULL, 0, e->pace_ms);
+  }
+  return get (fd, buf, len);
+}
+
 static void
 transmit (struct evil_conn *c)
 {
@@ -167,7 +184,7 @@ transmit (struct evil_conn *c)
     if (req.type == EVIL_WRITE) {
       req.data = malloc (req.len);
       assert (req.data != NULL);
-      if (!get (c->fd, req.data, req.len)) {
+      if (!get_paced (c->evil, c->fd, req.data, req.len)) {
         free (req.data);
         return;
       }

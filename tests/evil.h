@@ -40,6 +40,7 @@ struct evil {
   uint32_t block_min, block_pref, block_max;    /* 0: not told */
   bool structured, extents;
   bool silent;                  /* accepts and says nothing */
+  int pace_ms;                  /* a write's bytes are taken 16 KiB at a time, and so long after each; 0: at once */
   bool oldstyle;
   const char *canonical;        /* told as NBD_INFO_NAME, or NULL */
   uint32_t go_error;            /* answer NBD_OPT_GO with this NBD_REP_ERR_... */

@@ -359,6 +359,58 @@ TEST (a_write_that_is_never_answered_is_given_up)
   evil_end (&f, &e);
 }
 
+/* The last ten first, one every half timeout. */
+static bool
+serve_backwards (struct evil_conn *c, const struct evil_request *r)
+{
+  static uint64_t handle[10];   /* there is one connection */
+  unsigned i;
+
+  handle[c->nrequests - 1] = r->handle;
+  for (i = c->nrequests < 10 ? 0 : 10; i-- > 0;) {
+    poll (NULL, 0, 150);
+    if (!evil_simple (c, handle[i], 0, NULL, 0))
+      return false;
+  }
+  return true;
+}
+
+TEST (what_is_under_way_together_may_be_answered_in_any_order)
+{
+  struct evil backwards = { .serve = serve_backwards };
+  struct fixture f;
+  struct evil e;
+  struct ask *a = asks (10);
+  unsigned i;
+
+  evil_begin (&f, &e, &backwards);
+  f.params->timeout_ns = 300 * slowness () * NSEC_PER_MSEC;
+  fixture_begin (&f, NULL);
+  for (i = 0; i < 10; i++)
+    ask_one (&f, &a[i], ORIGIN_WRITE, i * 512, 512, ORIGIN_PRIO_DEMAND);
+  asks_wait (a, 10, 0);
+  assert_int_equal (f.nlost, 0);
+  evil_end (&f, &e);
+}
+
+/* What libnbd sees of it is that there is room in the socket, every half second; no answer comes for four timeouts. */
+TEST (a_link_that_takes_a_long_write_slowly_is_not_given_up)
+{
+  struct evil slow = { .pace_ms = 50 };
+  struct fixture f;
+  struct evil e;
+  struct ask *a = asks (2);
+
+  evil_begin (&f, &e, &slow);
+  f.params->timeout_ns = 400 * slowness () * NSEC_PER_MSEC;
+  fixture_begin (&f, NULL);
+  ask_one (&f, &a[0], ORIGIN_WRITE, 0, 512 * K, ORIGIN_PRIO_DEMAND);
+  ask_one (&f, &a[1], ORIGIN_READ, 0, 512, ORIGIN_PRIO_DEMAND);
+  asks_wait (a, 2, 0);
+  assert_int_equal (f.nlost, 0);
+  evil_end (&f, &e);
+}
+
 TEST (one_more_connection_that_is_not_like_the_others_is_not_used)
 {
   struct evil multi = { .flags = ALL_FLAGS | EVIL_MULTI_CONN };
@@ -405,6 +457,8 @@ main (void)
     cmocka_unit_test (block_status_may_reach_beyond_the_request_or_come_in_crumbs),
     cmocka_unit_test (where_several_connections_are_allowed_nonsense_about_block_status_costs_no_data),
     cmocka_unit_test (a_write_that_is_never_answered_is_given_up),
+    cmocka_unit_test (what_is_under_way_together_may_be_answered_in_any_order),
+    cmocka_unit_test (a_link_that_takes_a_long_write_slowly_is_not_given_up),
     cmocka_unit_test (one_more_connection_that_is_not_like_the_others_is_not_used),
     cmocka_unit_test (the_server_is_told_goodbye),
   };

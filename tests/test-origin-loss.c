@@ -395,6 +395,53 @@ TEST (a_slow_flush_has_ten_times_as_long)
   fixture_close (&f);
 }
 
+/* What waits at the server behind a slow flush, or beside it for the disk, is not late before the flush is. */
+TEST (what_is_under_way_with_a_slow_flush_has_ten_times_as_long_too)
+{
+  struct fixture f;
+  struct ask *a = asks (2), *w = asks (1);
+
+  fixture_init (&f, "size=1M multiconn=no fdelay=0.6 -t1");
+  f.params->timeout_ns = 200 * MSEC;
+  fixture_begin (&f, NULL);
+  ask_one (&f, &a[0], ORIGIN_FLUSH, 0, 0, ORIGIN_PRIO_DEMAND);
+  ask_one (&f, &a[1], ORIGIN_READ, 0, 512, ORIGIN_PRIO_DEMAND);
+  asks_wait (a, 2, 0);
+  assert_int_equal (f.nlost, 0);
+  fixture_close (&f);
+
+  fixture_init (&f, "size=1M multiconn=no fdelay=0.6");
+  f.params->timeout_ns = 200 * MSEC;
+  fixture_begin (&f, NULL);
+  a = asks (1);
+  assert_true (nbdserver_say (&f.server, NULL, 0, "close write"));
+  ask_one (&f, w, ORIGIN_WRITE, 0, 512, ORIGIN_PRIO_DEMAND);
+  ask_one (&f, a, ORIGIN_FLUSH, 0, 0, ORIGIN_PRIO_DEMAND);
+  ask_wait (a);
+  assert_true (nbdserver_say (&f.server, NULL, 0, "open write"));
+  asks_wait (a, 1, 0);
+  asks_wait (w, 1, 0);
+  assert_int_equal (f.nlost, 0);
+  fixture_close (&f);
+}
+
+/* The last of them has waited for ten times as long when it is its turn. */
+TEST (a_slow_server_that_answers_one_after_the_other_is_not_given_up)
+{
+  struct fixture f;
+  struct ask *a = asks (20);
+  unsigned i;
+
+  fixture_init (&f, "size=1M multiconn=no wdelay=0.1 -t1");
+  f.params->timeout_ns = 200 * MSEC;
+  fixture_begin (&f, NULL);
+  for (i = 0; i < 20; i++)
+    ask_one (&f, &a[i], ORIGIN_WRITE, i * 512, 512, ORIGIN_PRIO_WRITEBACK);
+  asks_wait (a, 20, 0);
+  assert_int_equal (f.nlost, 0);
+  fixture_close (&f);
+}
+
 TEST (a_slow_request_has_four_times_as_long_while_others_are_answered)
 {
   struct fixture f;
@@ -626,6 +673,8 @@ main (void)
     cmocka_unit_test (a_write_to_a_stopped_server_is_answered_when_that_has_been_away_too_long),
     cmocka_unit_test (a_write_to_a_stopped_server_is_answered_when_that_server_has_died),
     cmocka_unit_test (a_slow_flush_has_ten_times_as_long),
+    cmocka_unit_test (what_is_under_way_with_a_slow_flush_has_ten_times_as_long_too),
+    cmocka_unit_test (a_slow_server_that_answers_one_after_the_other_is_not_given_up),
     cmocka_unit_test (a_slow_request_has_four_times_as_long_while_others_are_answered),
     cmocka_unit_test (a_server_that_comes_back_larger_keeps_its_old_size),
     cmocka_unit_test (beyond_the_end_of_a_server_that_came_back_smaller_requests_fail),
