@@ -234,10 +234,12 @@ nbdpool_wake (struct nbdpool *p)
   evloop_post (p->loop, &p->work);
 }
 
-/* Back to the head of its queue: it was there before. */
+/* Back to the head of its queue: it was there before.  Nobody asked whether it is admitted. */
 static void
 requeue_locked (struct nbdpool *p, struct origin_req *req)
 {
+  if (!p->up)
+    nbdpool_wake (p);
   if (req->cmd == ORIGIN_STATUS && !p->single)
     list_push_front (&p->status_queue, &req->node);
   else

@@ -541,22 +541,25 @@ check_deadlines (struct nbdpool *p)
     nbdpool_die (late[i], "no answer within the timeout");
 }
 
+/* The queue is looked at in every turn while it is shut: a request that had a connection, and was not sent or not wholly
+ * answered, comes back to it by itself.
+ */
 static void
 check_gate (struct nbdpool *p)
 {
-  bool shut;
+  bool shuts, refuse;
 
   lock_take (&p->lock);
-  shut = !p->up && !p->shut && clock_now (p->clock) - p->down_ns >= p->params->reconnect_ns;
-  if (shut)
+  shuts = !p->up && !p->shut && clock_now (p->clock) - p->down_ns >= p->params->reconnect_ns;
+  if (shuts)
     p->shut = true;
+  refuse = p->shut || p->changed;
   lock_drop (&p->lock);
-  if (!shut)
-    return;
-  if (p->params->reconnect_ns > 0)
+  if (shuts && p->params->reconnect_ns > 0)
     nbdpool_notice (p, 3, "the origin has been away for %.3g s: requests fail until it is back",
             (double) p->params->reconnect_ns / NSEC_PER_SEC);
-  nbdtend_refuse_queued (p);
+  if (refuse)
+    nbdtend_refuse_queued (p);
 }
 
 /* Data connections are up and one for block status cannot be had: all data is always

@@ -5,10 +5,13 @@
  */
 #include "test.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <libnbd.h>
 
 #include "nbdtest.h"
 
@@ -195,6 +198,64 @@ TEST (with_reconnect_0_nothing_waits)
   nbdserver_start (&f.server, "size=1M multiconn=no");
   WAIT_FOR (origin_is_up (f.origin));
   assert_int_equal (command (&f, ORIGIN_READ, 0, 512, buf), 0);
+  fixture_close (&f);
+}
+
+/* A thread that holds a request for a connection and has not given it to libnbd yet. */
+static _Atomic bool hold, held;
+
+int64_t
+nbd_aio_pwrite (struct nbd_handle *h, const void *buf, size_t count, uint64_t offset,
+                nbd_completion_callback completion, uint32_t flags)
+{
+  int64_t (*real) (struct nbd_handle *, const void *, size_t, uint64_t, nbd_completion_callback, uint32_t)
+    = dlsym (RTLD_NEXT, "nbd_aio_pwrite");
+
+  while (atomic_load (&hold)) {
+    atomic_store (&held, true);
+    poll (NULL, 0, 1);
+  }
+  return real (h, buf, count, offset, completion, flags);
+}
+
+static void *
+ask_main (void *arg)
+{
+  struct ask *a = arg;
+
+  ask_one (a->f, a, ORIGIN_WRITE, 0, 512, ORIGIN_PRIO_DEMAND);
+  return NULL;
+}
+
+static int
+nothing (void *arg)
+{
+  (void) arg;
+  return 0;
+}
+
+TEST (nor_does_what_had_a_connection_and_was_not_sent_when_that_was_lost)
+{
+  struct fixture f;
+  struct ask *a = asks (1);
+  pthread_t thread;
+  unsigned i;
+
+  fixture_init (&f, "size=1M multiconn=no");
+  f.params->reconnect_ns = 0;
+  fixture_begin (&f, NULL);
+  a->f = &f;
+  atomic_store (&hold, true);
+  assert_int_equal (pthread_create (&thread, NULL, ask_main, a), 0);
+  WAIT_FOR (atomic_load (&held));
+  nbdserver_stop (&f.server, SIGKILL);
+  WAIT_FOR (!origin_is_up (f.origin));
+  /* The turn of the loop in which that was seen is over, and what was in the queue has been answered. */
+  for (i = 0; i < 3; i++)
+    evloop_call (f.loop, nothing, NULL);
+  atomic_store (&hold, false);
+  pthread_join (thread, NULL);
+  asks_wait (a, 1, ETIMEDOUT);
   fixture_close (&f);
 }
 
@@ -664,6 +725,7 @@ main (void)
     cmocka_unit_test (what_was_never_sent_waits_for_the_next_connection),
     cmocka_unit_test (requests_wait_at_the_gate_for_so_long_and_no_longer),
     cmocka_unit_test (with_reconnect_0_nothing_waits),
+    cmocka_unit_test (nor_does_what_had_a_connection_and_was_not_sent_when_that_was_lost),
     cmocka_unit_test (a_server_that_stops_is_given_up_and_its_reads_go_to_the_next),
     cmocka_unit_test (a_server_that_stops_and_goes_on_answers_after_all),
     cmocka_unit_test (a_write_that_a_server_still_works_on_is_answered_when_the_quarantine_is_over),
