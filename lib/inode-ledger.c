@@ -5,8 +5,8 @@
  * Answers: how much is still owed to a flush, and what does each change of a state
  * do to that?
  *
- * The one way to become dirty is dirty_mark and zero_mark, the one place where something
- * becomes clean is clean_flushed_locked and the durable branch of the done functions.
+ * The one way to become dirty is dirty_mark and zero_mark (and dirty_keep, for what is mapped writable), the one place where
+ * something becomes clean is settle_all and the durable branch of the answers.
  * Nobody else touches dirtyset, or zeroset entries that are on their way.
  *
  * Generations (D23).  Each write belongs to the open generation; a flush closes it.  gen.pending

@@ -7,7 +7,7 @@
  *   stripe   MiB k of the export belongs to stripe k % NSTRIPES.  Its lock guards which bytes are
  *            valid in which frame (map), which of them are newer than the origin (dirty)
  *            and the fills under way.  Nothing crosses a MiB, so an operation
- *            holds one stripe at a time.
+ *            holds one stripe at a time; but a zero or trim of what is not here holds all (inode-zero.c).
  *   zeros    ranges that read as zeros without a frame: zeroed and not yet written
  *            back, trimmed, or known to be a hole.  One set an inode, for a range
  *            may be terabytes.  A byte that is valid in a map is never in zeros.
@@ -15,8 +15,10 @@
  *
  *   maps     who maps the export; above the stripes (inode-map.h).
  *
- * Order: maps, stripe, zeros, sync.  A byte's three homes (map, zeros, neither) change under its
- * stripe's lock held exclusively, so a reader that holds it shared sees one moment (D6).
+ * Order: maps, stripe, zeros, sync.  A byte has one of three homes (map, zeros, neither).  It comes into a map or into zeros,
+ * and leaves a map, under its stripe's lock held exclusively, so a reader that holds it shared sees one moment (D6).
+ * Only what the origin has as well leaves zeros without it: holes that are forgotten, zeros and trims that are durable.
+ * Whoever finds a byte in zeros, and takes zlock anew, may find it gone.
  */
 #ifndef PC_INODE_PRIV_H
 #define PC_INODE_PRIV_H
@@ -150,7 +152,9 @@ struct inode {
   _Atomic uint64_t end;         /* the origin ends here: size, or less (D14) */
   _Atomic uint64_t end_told;    /* or will, when nobody pins the page that end cuts */
 
-  /* Guarded by zlock (RANK_ZEROS); changed only with the stripe held as well. */
+  /* Guarded by zlock (RANK_ZEROS).  What is in zeros, and in which state, changes with sync held as well; what comes
+   * in, with the stripe.
+   */
   struct rwlock zlock;
   struct zeroset zeros;
   struct segnodes znodes;

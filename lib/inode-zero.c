@@ -55,6 +55,9 @@ write_edge (struct inode_op *op, uint64_t from, uint64_t to)
   return err;
 }
 
+/* oldest: the generation of bytes that went, which a flush may wait for; what stands in their place is owed to that.  Without
+ * trim at the origin nothing does: it keeps bytes that the sector once held (N-32).
+ */
 static void
 body_zeros (struct inode_op *op, struct range r, uint32_t oldest)
 {
@@ -180,10 +183,6 @@ body_bulk (struct inode_op *op, struct range r, uint64_t *done)
   all_stripes_drop (ino);
   return err;
 }
-
-/* A trim that drops bytes owed to a flush that waits is owed itself; without trim at the origin nothing is
- * sent, and what the flush finds there is bytes the sector once held (N-32).
- */
 
 static bool
 finish (struct inode_op *op, int err)
