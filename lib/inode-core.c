@@ -659,6 +659,8 @@ inode_origin (struct inode *ino)
 struct inode_stats *
 inode_get_stats (struct inode *ino)
 {
+  for (unsigned i = 0; i < NSTRIPES; i++)
+    STAT_ADD (ino, hits, atomic_exchange_explicit (&ino->stripe[i].lock.tally, 0, memory_order_relaxed));
   return &ino->stats;
 }
 

@@ -190,6 +190,16 @@ first_miss (struct inode_op *op)
   atomic_fetch_add_explicit (&op->ino->demand_bytes, range_len (op->range), memory_order_relaxed);
 }
 
+/* With the lock of the stripe, for who reads elsewhere shall not wait for this line. */
+static void
+count_hits (struct inode *ino, uint64_t off, unsigned n)
+{
+  _Atomic uint32_t *tally = &inode_stripe (ino, off)->lock.tally;
+
+  if (atomic_fetch_add_explicit (tally, n, memory_order_relaxed) + n >= UINT32_C (1) << 30)
+    STAT_ADD (ino, hits, atomic_exchange_explicit (tally, 0, memory_order_relaxed));
+}
+
 static bool
 read_done (struct inode_op *op, int err)
 {
@@ -206,7 +216,7 @@ read_done (struct inode_op *op, int err)
     STAT_ADD (ino, misses, op->nmissed);
   hits = pages_touched (op->range) - op->nmissed;
   if (hits)
-    STAT_ADD (ino, hits, hits);
+    count_hits (ino, op->range.start, hits);
   if (ino->ra && !err && !op->told)
     tell_readahead (op);
   else if (ino->ra && op->used_ahead) {

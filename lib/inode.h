@@ -257,7 +257,7 @@ extern uint32_t inode_id (struct inode *);
 extern const char *inode_name (struct inode *);
 extern uint64_t inode_size (struct inode *);
 extern struct origin *inode_origin (struct inode *);
-extern struct inode_stats *inode_get_stats (struct inode *);
+extern struct inode_stats *inode_get_stats (struct inode *);   /* hits: as of this call */
 extern bool inode_is_empty (struct inode *);        /* holds no page and nothing dirty */
 
 /* Bytes by state, zero and trim ranges included at 64 bytes each. */

@@ -34,7 +34,9 @@
 #define PC_LOCK_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 enum lock_rank {
   RANK_NONE,
@@ -63,6 +65,7 @@ struct lock {
 struct rwlock {
   pthread_rwlock_t rw;
   enum lock_rank rank;
+  _Atomic uint32_t tally;       /* free for the lock's owner: what those count who take it, in a line that they write anyway */
 };
 
 #ifdef PC_DEBUG
@@ -111,6 +114,7 @@ rwlock_init (struct rwlock *l, enum lock_rank rank)
 {
   pthread_rwlock_init (&l->rw, NULL);
   l->rank = rank;
+  atomic_init (&l->tally, 0);
 }
 
 static inline void

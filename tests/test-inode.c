@@ -2137,16 +2137,39 @@ TEST (hits_and_misses_are_blocks)
   struct bed b;
 
   set_up (&b);
-  st = inode_get_stats (b.ino);
   assert_ok (rd (&b, buf, 0, 4 * PAGE));
+  st = inode_get_stats (b.ino);
   assert_int_equal (st->misses, 4);
   assert_int_equal (st->hits, 0);
   assert_ok (rd (&b, buf, PAGE, 2 * PAGE));
+  st = inode_get_stats (b.ino);
   assert_int_equal (st->hits, 2);
   /* Half of it is there; the ends are in the middle of pages. */
   assert_ok (rd (&b, buf, 2 * PAGE + 10, 4 * PAGE));
+  st = inode_get_stats (b.ino);
   assert_int_equal (st->hits, 4);
   assert_int_equal (st->misses, 7);
+  tear_down (&b);
+}
+
+/* They are counted with the stripe's lock, in 32 bits. */
+TEST (hits_of_all_stripes_are_told_and_none_is_lost)
+{
+  struct bed b;
+  uint64_t off;
+
+  set_up (&b);
+  for (off = 0; off < SIZE; off += MIB)
+    assert_ok (rd (&b, buf, off, PAGE));
+  for (off = 0; off < SIZE; off += MIB)
+    assert_ok (rd (&b, buf, off, PAGE));
+  assert_int_equal (inode_get_stats (b.ino)->hits, SIZE / MIB);
+  assert_int_equal (inode_get_stats (b.ino)->hits, SIZE / MIB);
+
+  atomic_store (&b.ino->stripe[0].lock.tally, (UINT32_C (1) << 30) - 1);
+  assert_ok (rd (&b, buf, 0, PAGE));
+  assert_int_equal (atomic_load (&b.ino->stripe[0].lock.tally), 0);
+  assert_int_equal (inode_get_stats (b.ino)->hits, SIZE / MIB + (UINT64_C (1) << 30));
   tear_down (&b);
 }
 
@@ -2251,6 +2274,7 @@ main (void)
     cmocka_unit_test (written_zeros_that_the_origin_refuses_as_such_are_sent_as_data),
     cmocka_unit_test (an_origin_that_never_answers_does_not_stop_writers_of_another),
     cmocka_unit_test (hits_and_misses_are_blocks),
+    cmocka_unit_test (hits_of_all_stripes_are_told_and_none_is_lost),
     cmocka_unit_test (generations_wrap_and_nothing_is_forgotten),
     cmocka_unit_test (an_error_elsewhere_in_a_fill_is_not_the_joiners),
     cmocka_unit_test (an_error_of_what_is_read_ahead_is_asked_again_for_the_part_that_is_wanted),
