@@ -182,7 +182,7 @@ struct inode {
   struct carrier *carrier;      /* behind the inode */
   unsigned ncarriers, most_carriers, nflushing;
   struct list tokens;           /* struct inode_op.node of OP_SYNC */
-  struct list through;          /* struct inode_op.through_node: write-throughs that have bytes here, or may */
+  struct list through;          /* struct inode_op.through_node: writes and zeros on their way through */
   struct list dirty_waiters;    /* writers that wait for less dirt, first come first served */
   _Atomic uint64_t reserved;    /* bytes admitted and not dirty yet; grows with sync held */
   uint64_t unstable_since_ns;
@@ -374,7 +374,12 @@ extern bool write_run (struct inode_op *);
 extern bool write_admit (struct inode_op *, uint64_t len, bool patient);
 
 extern bool write_is_delayed (struct inode_op *);
-extern void write_through_end (struct inode_op *);      /* its bytes are not its own any more; nothing, if it has none */
+
+/* Written through, a write's bytes and a zero's are its own from before its first change until its end: nobody else's failure
+ * takes them, or what lies over them.  Nothing in any other mode.
+ */
+extern void write_through_begin (struct inode_op *);
+extern void write_through_end (struct inode_op *);
 
 /* So much of it is dirty now, or will not be. */
 extern void write_unreserve (struct inode_op *, uint64_t len);

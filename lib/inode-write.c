@@ -505,8 +505,7 @@ write_turn (struct inode_op *op)
   return err;
 }
 
-/* From here until its end op's bytes are its own: nobody else's failure takes them. */
-static void
+void
 write_through_begin (struct inode_op *op)
 {
   struct inode *ino = op->ino;
@@ -532,8 +531,8 @@ write_through_end (struct inode_op *op)
   lock_drop (&ino->sync);
 }
 
-/* The first part of r that no write-through under way covers; empty: none, and it ends there.  Who is about to write here
- * is in the list before he takes the stripe, which is held.
+/* The first part of r that no write or zero on its way through covers; empty: none, and it ends there.  Who is about to
+ * change something here is in the list before he takes the stripe, which is held.
  */
 static struct range
 nobody_elses (struct inode *ino, struct range r)

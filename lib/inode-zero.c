@@ -260,6 +260,8 @@ zero_run (struct inode_op *op)
   }
   if ((op->stage == STAGE_ADMIT || op->stage == STAGE_DELAY) && !admit_edges (op, units))
     return op->err != 0;
+  if (op->kind == OP_ZERO)
+    write_through_begin (op);
   while (op->stage == STAGE_HEAD || op->stage == STAGE_TAIL) {
     uint64_t from = op->stage == STAGE_HEAD ? op->range.start : units.end;
     uint64_t to = op->stage == STAGE_HEAD ? units.start : op->range.end;

@@ -1063,6 +1063,32 @@ TEST (a_failed_write_through_takes_nothing_of_a_zero)
   tear_down (&b);
 }
 
+/* Its bytes lay over zeros that were on their way: a reader was sent to the origin before these were there. */
+TEST (a_failed_write_through_uncovers_no_zero_under_way)
+{
+  struct task *t1, *t2;
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), through);
+  close_door (&b, ORIGIN_WRITE);
+  close_door (&b, ORIGIN_ZERO);
+  t1 = zero (&b, MIB - PAGE, PAGE, INODE_MAY_TRIM);
+  t2 = wr (&b, ones, MIB - PAGE, 2 * PAGE, 0);
+  assert_int_equal (origin_mem_held_total (b.o), 2);
+  answer (&b, 1, EIO);
+  assert_err (t2, EIO);
+  assert_false (t1->done);
+  assert_ok (rd (&b, buf, MIB - PAGE, PAGE));
+  open_door (&b, ORIGIN_ZERO);
+  open_door (&b, ORIGIN_WRITE);
+  assert_ok (t1);
+  assert_ok (rd (&b, buf, MIB - PAGE, PAGE));
+  assert_true (buf[0] == 0 || buf[0] == 1);
+  assert_is (buf, buf[0], PAGE);
+  assert_memory_equal (buf, origin_mem_volatile (b.o) + MIB - PAGE, PAGE);
+  tear_down (&b);
+}
+
 /* A write of part of a page makes data of all its zeros: those are the zero's, and not the write's. */
 TEST (a_failed_write_through_takes_no_zeros_that_became_data)
 {
@@ -2242,6 +2268,7 @@ main (void)
     cmocka_unit_test (write_throughs_that_overlap_and_all_fail_leave_no_bytes),
     cmocka_unit_test (what_a_failed_write_through_leaves_goes_to_the_origin_with_what_it_lies_over),
     cmocka_unit_test (a_failed_write_through_takes_nothing_of_a_zero),
+    cmocka_unit_test (a_failed_write_through_uncovers_no_zero_under_way),
     cmocka_unit_test (a_failed_write_through_takes_no_zeros_that_became_data),
     cmocka_unit_test (a_failed_write_through_under_a_trim_is_told_to_its_own_client_only),
     cmocka_unit_test (trim_gives_zeros_and_then_what_the_origin_has),
