@@ -211,46 +211,6 @@ zeroset_next_piece (const struct zeroset *zs, struct range r, struct range *piec
   return true;
 }
 
-bool
-zeroset_next_gap (const struct zeroset *zs, struct range r, struct range *gap)
-{
-  struct zeros_iter it = zeros_lower_bound (&zs->set, r.start);
-
-  while (zeros_iter_ok (it) && zeros_range (it).start <= r.start) {
-    r.start = zeros_range (it).end;
-    it = zeros_next (it);
-  }
-  if (r.start >= r.end)
-    return false;
-  if (zeros_iter_ok (it) && zeros_range (it).start < r.end)
-    r.end = zeros_range (it).start;
-  *gap = r;
-  return true;
-}
-
-bool
-zeroset_overlaps (const struct zeroset *zs, struct range r, unsigned states)
-{
-  for (struct zeros_iter it = zeros_lower_bound (&zs->set, r.start);
-       r.start < r.end && zeros_iter_ok (it) && zeros_range (it).start < r.end;
-       it = zeros_next (it))
-    if (states & WB_BIT (zeros_value (it)->state))
-      return true;
-  return false;
-}
-
-uint64_t
-zeroset_span (const struct zeroset *zs, struct range r, unsigned states)
-{
-  uint64_t span = 0;
-
-  for (struct zeros_iter it = zeros_lower_bound (&zs->set, r.start);
-       zeros_iter_ok (it) && zeros_range (it).start < r.end; it = zeros_next (it))
-    if (states & WB_BIT (zeros_value (it)->state))
-      span += range_len (range_intersect (zeros_range (it), r));
-  return span;
-}
-
 void
 zeroset_check (const struct zeroset *zs)
 {

@@ -127,20 +127,10 @@ extern bool zeroset_next (const struct zeroset *, struct range r, unsigned state
                           uint32_t max_seq, struct range *seg, struct zero_value *value)
   PC_NONNULL (1, 5, 6);
 
-/* The first piece of R that is in the set (next) or is not (next_gap), cut to R; false:
- * none.
- */
+/* The first piece of R that is in the set, cut to R; false: none. */
 extern bool zeroset_next_piece (const struct zeroset *, struct range r,
                                 struct range *piece, struct zero_value *value)
   PC_NONNULL (1, 3, 4);
-extern bool zeroset_next_gap (const struct zeroset *, struct range r, struct range *gap)
-  PC_NONNULL (1, 3);
-
-/* Is anything of R in one of STATES?  How many bytes? */
-extern bool zeroset_overlaps (const struct zeroset *, struct range r, unsigned states)
-  PC_NONNULL (1);
-extern uint64_t zeroset_span (const struct zeroset *, struct range r, unsigned states)
-  PC_NONNULL (1);
 
 /* Aborts if an invariant does not hold.  O(n). */
 extern void zeroset_check (const struct zeroset *) PC_NONNULL (1);
