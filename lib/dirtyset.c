@@ -246,18 +246,6 @@ dirtyset_overlaps (const struct dirtyset *ds, struct range r, unsigned states)
   return false;
 }
 
-uint64_t
-dirtyset_span (const struct dirtyset *ds, struct range r, unsigned states)
-{
-  uint64_t span = 0;
-
-  for (struct dirt_iter it = dirt_lower_bound (&ds->set, r.start);
-       dirt_iter_ok (it) && dirt_range (it).start < r.end; it = dirt_next (it))
-    if (states & WB_BIT (dirt_value (it)->state))
-      span += range_len (range_intersect (dirt_range (it), r));
-  return span;
-}
-
 void
 dirtyset_check (const struct dirtyset *ds)
 {

@@ -159,10 +159,8 @@ extern bool dirtyset_next (const struct dirtyset *, uint64_t from, unsigned stat
                            uint32_t max_seq, struct range *seg,
                            struct dirty_value *value) PC_NONNULL (1, 5, 6);
 
-/* Is anything in R in one of STATES?  How many bytes? */
+/* Is anything in R in one of STATES? */
 extern bool dirtyset_overlaps (const struct dirtyset *, struct range r, unsigned states)
-  PC_NONNULL (1);
-extern uint64_t dirtyset_span (const struct dirtyset *, struct range r, unsigned states)
   PC_NONNULL (1);
 
 /* Aborts if an invariant does not hold.  O(n). */
