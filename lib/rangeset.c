@@ -150,12 +150,6 @@ rangeset_overlaps (const struct rangeset *rs, struct range r)
   return !ranges_is_empty_range (&rs->set, r);
 }
 
-uint64_t
-rangeset_span (const struct rangeset *rs, struct range r)
-{
-  return ranges_span_range (&rs->set, r);
-}
-
 bool
 rangeset_next_gap (const struct rangeset *rs, struct range r, struct range *gap)
 {

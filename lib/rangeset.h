@@ -98,12 +98,9 @@ extern bool rangeset_page_valid (const struct rangeset *, uint64_t pgoff, uint64
 extern uint32_t rangeset_page_fragments (const struct rangeset *, uint64_t pgoff)
   PC_NONNULL (1);
 
-/* Is every byte of R valid?  Does any overlap?  How many are valid?  (An empty R: true,
- * false, 0.)  O(log n + segments in R).
- */
+/* Is every byte of R valid?  Does any overlap?  (An empty R: true, false.)  O(log n + segments in R). */
 extern bool rangeset_covers (const struct rangeset *, struct range r) PC_NONNULL (1);
 extern bool rangeset_overlaps (const struct rangeset *, struct range r) PC_NONNULL (1);
-extern uint64_t rangeset_span (const struct rangeset *, struct range r) PC_NONNULL (1);
 
 /* The first piece of R that is valid, cut to R, and the frame of the page of its first
  * byte; false: none.
