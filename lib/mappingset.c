@@ -115,15 +115,6 @@ mappingset_wants (const struct mappingset *ms, struct range offs)
   return wants;
 }
 
-int
-mappingset_reserve (struct mappingset *ms, struct range offs)
-{
-  struct mappingset_wants wants = mappingset_wants (ms, offs);
-  int err = segnodes_reserve (ms->set.nodes, wants.nodes);
-
-  return err ? err : segnodes_reserve (ms->cells, wants.cells);
-}
-
 /* Puts adjacent ranges together before somebody is told. */
 struct teller {
   mappingset_edge_fn *fn;
@@ -256,35 +247,6 @@ mappingset_invalidate (const struct mappingset *ms, struct range offs,
       fn (arg, c->space, (struct range) { r.start + c->distance, r.end + c->distance },
           r.start, c->writable);
   }
-}
-
-bool
-mappingset_overlaps (const struct mappingset *ms, struct range offs, bool writable_only)
-{
-  for (struct maps_iter it = maps_lower_bound (&ms->set, offs.start);
-       offs.start < offs.end && maps_iter_ok (it) && maps_range (it).start < offs.end;
-       it = maps_next (it))
-    for (struct cell *c = *maps_value (it); c; c = c->next)
-      if (c->writable || !writable_only)
-        return true;
-  return false;
-}
-
-bool
-mappingset_next_gap (const struct mappingset *ms, struct range offs, struct range *gap)
-{
-  struct maps_iter it = maps_lower_bound (&ms->set, offs.start);
-
-  while (maps_iter_ok (it) && maps_range (it).start <= offs.start) {
-    offs.start = maps_range (it).end;
-    it = maps_next (it);
-  }
-  if (offs.start >= offs.end)
-    return false;
-  if (maps_iter_ok (it) && maps_range (it).start < offs.end)
-    offs.end = maps_range (it).start;
-  *gap = offs;
-  return true;
 }
 
 void

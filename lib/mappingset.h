@@ -11,7 +11,7 @@
  * Units    bytes of the inode (offsets) and of an address space (addresses).
  * Threads  none; the owner's lock guards set and both lists.  Functions that take a const
  *          set may run at once under a shared lock.
- * Errors   ENOMEM from mappingset_reserve; nothing else fails.
+ * Errors   none; without the nodes and cells that mappingset_wants asks for, the program stops.
  * Cost     O(log n + segments touched x mappings there).  A segment costs 24 bytes of a
  *          node and 32 for each mapping of it.
  *
@@ -53,10 +53,6 @@ extern void mappingset_release (struct mappingset *) PC_NONNULL (1);
 extern struct mappingset_wants mappingset_wants (const struct mappingset *,
                                                  struct range offs) PC_NONNULL (1);
 
-/* Allocate what is missing of it, where that may be done under the lock. */
-extern int mappingset_reserve (struct mappingset *, struct range offs)
-  PC_NONNULL (1) PC_MUST_CHECK;
-
 /* Is told a range of offsets, ascending, each as long as can be; may not touch the set. */
 typedef void mappingset_edge_fn (void *arg, struct range offs);
 
@@ -84,14 +80,6 @@ typedef void mappingset_invalidate_fn (void *arg, void *space, struct range addr
 extern void mappingset_invalidate (const struct mappingset *, struct range offs,
                                    mappingset_invalidate_fn *fn, void *arg)
   PC_NONNULL (1, 3);
-
-/* Does anything map a byte of OFFS, or may write one through a mapping? */
-extern bool mappingset_overlaps (const struct mappingset *, struct range offs,
-                                 bool writable_only) PC_NONNULL (1);
-
-/* The first piece of OFFS that nobody maps: it may be evicted.  False: none. */
-extern bool mappingset_next_gap (const struct mappingset *, struct range offs,
-                                 struct range *gap) PC_NONNULL (1, 3);
 
 static inline bool
 mappingset_is_empty (const struct mappingset *ms)

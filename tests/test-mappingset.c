@@ -4,7 +4,6 @@
  */
 #include "test.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,10 +62,14 @@ tear_down (void **state PC_UNUSED)
 static void
 reserve (struct range offs)
 {
+  struct mappingset_wants wants;
+
   ncalls = 0;
   segnodes_trim (&nodes, 0);
   segnodes_trim (&cells, 0);
-  assert_int_equal (mappingset_reserve (&ms, offs), 0);
+  wants = mappingset_wants (&ms, offs);
+  assert_int_equal (segnodes_reserve (&nodes, wants.nodes), 0);
+  assert_int_equal (segnodes_reserve (&cells, wants.cells), 0);
 }
 
 static void
@@ -182,10 +185,6 @@ TEST (writable_is_part_of_what_a_mapping_is)
   add (0, 0x20000, 0x22000, 0x2000, false);
   assert_int_equal (ncalls, 1);
   assert_call (0, 0x3000, 0x4000);
-  assert_true (mappingset_overlaps (&ms, R (0x2000, 0x4000), true));
-  assert_false (mappingset_overlaps (&ms, R (0x3000, 0x4000), true));
-  assert_true (mappingset_overlaps (&ms, R (0x3000, 0x4000), false));
-  assert_false (mappingset_overlaps (&ms, R (0x3000, 0x3000), false));
 
   del (0, 0x10000, 0x12000, 0x1000, false);
   assert_int_equal (ncalls, 0);
@@ -212,58 +211,12 @@ TEST (a_mapping_added_twice_goes_when_removed_once)
 
 TEST (neighbours_of_the_same_mapping_are_one_segment_again)
 {
-  struct range gap;
-
   add (0, 0x10000, 0x14000, 0, true);
   add (1, 0x51000, 0x52000, 0x1000, false);
   assert_int_equal (ms.set.nsegs, 3);
   del (1, 0x51000, 0x52000, 0x1000, false);
   assert_int_equal (ms.set.nsegs, 1);
   assert_int_equal (cells.nused, 1);
-  assert_false (mappingset_next_gap (&ms, R (0, 0x4000), &gap));
-  assert_true (mappingset_next_gap (&ms, R (0x3000, 0x9000), &gap));
-  assert_true (range_equal (gap, R (0x4000, 0x9000)));
-}
-
-/* ---- when there is no memory ---- */
-
-static int allowed;
-
-static void *
-stingy_alloc (void *arg PC_UNUSED, size_t size)
-{
-  return allowed-- > 0 ? malloc (size) : NULL;
-}
-
-static void
-stingy_free (void *arg PC_UNUSED, void *p, size_t size PC_UNUSED)
-{
-  free (p);
-}
-
-TEST (a_reserve_without_memory_changes_nothing)
-{
-  int need;
-
-  nodes.alloc = cells.alloc = stingy_alloc;
-  nodes.dealloc = cells.dealloc = stingy_free;
-  allowed = 100;
-  add (0, 0x10000, 0x14000, 0, true);
-  for (need = 0; ; need++) {
-    segnodes_trim (&nodes, 0);
-    segnodes_trim (&cells, 0);
-    allowed = need;
-    if (mappingset_reserve (&ms, R (0x1000, 0x2000)) == 0)
-      break;
-    assert_int_equal (mappingset_reserve (&ms, R (0x1000, 0x2000)), ENOMEM);
-    assert_int_equal (ms.set.nsegs, 1);
-    invalidate (0, 0x8000);
-    assert_int_equal (ncalls, 1);
-    assert_call (0, 0x10000, 0x14000);
-  }
-  assert_true (need >= 3);
-  mappingset_add (&ms, &spaces[1], R (0, 0x1000), 0x1000, true, NULL, NULL);
-  assert_int_equal (ms.set.nsegs, 3);
 }
 
 /* ---- beside an array ---- */
@@ -306,8 +259,6 @@ TEST (random_mappings_match_an_array_of_sets)
         used++;
       if (p == PAGES)
         assert_int_equal (ms.set.nsegs, used);
-      else
-        assert_int_equal (mappingset_overlaps (&ms, R (p, p + 1), false), model[p] != 0);
     }
     a = rnd_below (PAGES);
     invalidate (a, a + 1);
@@ -335,7 +286,6 @@ main (void)
     T (writable_is_part_of_what_a_mapping_is),
     T (a_mapping_added_twice_goes_when_removed_once),
     T (neighbours_of_the_same_mapping_are_one_segment_again),
-    T (a_reserve_without_memory_changes_nothing),
     T (random_mappings_match_an_array_of_sets),
   };
 
