@@ -607,7 +607,7 @@ wb_end (struct wb *wb, int err)
   list_remove (&wb->node);
   holes_touched_locked (ino, wb->range);
   if (--ino->nwbs == 0)
-    throttle_busy (&ino->throttle, false, clock_now (env->clock));
+    throttle_busy (&ino->throttle, false);
   gen_settle_locked (ino);
   lock_drop (&ino->sync);
 
@@ -818,8 +818,7 @@ wb_start (struct inode *ino, const struct wb_ask *ask, uint64_t *taken)
     load = inode_load_locked (ino, false);
     throttle_busy (&ino->throttle, ino->nwbs > 0
                    && (n == ask->max || ino->bytes[WB_DIRTY] + ino->bytes[WB_WRITING]
-                                        >= throttle_limit (&ino->throttle, &load) / 4),
-                   clock_now (env->clock));
+                                        >= throttle_limit (&ino->throttle, &load) / 4));
     lock_drop (&ino->sync);
   }
   return n;

@@ -51,9 +51,8 @@ throttle_set_limits (struct throttle *t, const struct throttle_limits *limits)
 }
 
 void
-throttle_busy (struct throttle *t, bool busy, uint64_t now_ns)
+throttle_busy (struct throttle *t, bool busy)
 {
-  (void) now_ns;
   if (busy == t->busy)
     return;
   t->busy = busy;

@@ -90,7 +90,7 @@ extern void throttle_set_limits (struct throttle *t,
  * at once what comes (false).  Only in the first state does what is cleaned say
  * how fast the origin is.  May be called as often as one likes.
  */
-extern void throttle_busy (struct throttle *t, bool busy, uint64_t now_ns);
+extern void throttle_busy (struct throttle *t, bool busy);
 
 /* The origin accepted (write reply) so many bytes. */
 extern void throttle_cleaned (struct throttle *t, uint64_t bytes,

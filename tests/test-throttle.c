@@ -19,7 +19,7 @@ static const struct throttle_limits big = { 128 * MIB, 26 * MIB };
 static void
 teach (struct throttle *t, uint64_t rate, uint64_t *now)
 {
-  throttle_busy (t, true, *now);
+  throttle_busy (t, true);
   for (unsigned i = 0; i < 500; i++) {
     throttle_cleaned (t, rate / 100, *now);
     *now += SEC / 100;
@@ -43,14 +43,14 @@ TEST (the_rate_is_what_was_cleaned_in_busy_time)
   assert_in_range (t.rate, 99 * MIB, 101 * MIB);
 
   /* An hour of nothing to do, then little to do: says nothing. */
-  throttle_busy (&t, false, now);
+  throttle_busy (&t, false);
   now += 3600 * SEC;
   for (unsigned i = 0; i < 1000; i++) {
     throttle_cleaned (&t, 4096, now);
     now += SEC / 10;
   }
   assert_in_range (t.rate, 99 * MIB, 101 * MIB);
-  throttle_busy (&t, true, now);
+  throttle_busy (&t, true);
   throttle_cleaned (&t, MIB, now);
   assert_in_range (t.rate, 99 * MIB, 101 * MIB);
 }
@@ -75,7 +75,7 @@ TEST (a_burst_of_replies_is_not_taken_for_the_rate)
 
   /* 64 replies of 64 KiB at once, every 200 ms: 20 MiB a second. */
   throttle_init (&t, &big);
-  throttle_busy (&t, true, 0);
+  throttle_busy (&t, true);
   for (uint64_t burst = 1; burst < 50; burst++)
     for (unsigned i = 0; i < 64; i++)
       throttle_cleaned (&t, 65536, burst * 200 * MS);
@@ -394,7 +394,7 @@ run_origin (struct loop *l, struct throttle *t, struct origin_state *o,
       o->line_free += CHUNK * SEC / l->rate;
       o->flight[i] = o->line_free + l->rtt_ns;
     }
-    throttle_busy (t, o->n == WIDTH, at);
+    throttle_busy (t, o->n == WIDTH);
   }
 }
 
