@@ -129,7 +129,6 @@ struct inode_env {
   _Atomic uint64_t writers;     /* inodes that wrote this second and the one before; see inode_writers_locked */
   _Atomic uint64_t dirty_total; /* bytes dirty in all inodes (D3: all states) */
   void *zeros;                  /* read-only zero bytes, ZEROS_LEN, for origins without zero */
-  _Atomic uint64_t pinned_frames;
 };
 
 #define ZEROS_LEN ((uint64_t) 1 << 20)
