@@ -84,10 +84,10 @@ TEST (frames_that_do_not_come_are_not_waited_for)
   tear_down (&b);
 }
 
-/* D20: pieces lie free until their neighbours go, but no more than 4 MiB of them, however large the cache is. */
-TEST (pieces_lie_free_for_a_run_up_to_four_mebibytes)
+/* D20: pieces lie free until their neighbours go, but no more than 16 MiB of them, however large the cache is. */
+TEST (pieces_lie_free_for_a_run_up_to_sixteen_mebibytes)
 {
-  enum { N = 128 << 10, LIMIT = 1024 };
+  enum { N = 256 << 10, LIMIT = 4096 };
   uint32_t *frames = malloc (N * sizeof *frames), two[2];
   unsigned i, nfree = 0;
   struct bed b;
@@ -249,7 +249,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup (what_the_system_refuses_is_not_asked_for_for_ever, calm),
     cmocka_unit_test_setup (frames_that_do_not_come_are_not_waited_for, calm),
-    cmocka_unit_test_setup (pieces_lie_free_for_a_run_up_to_four_mebibytes, calm),
+    cmocka_unit_test_setup (pieces_lie_free_for_a_run_up_to_sixteen_mebibytes, calm),
     cmocka_unit_test_setup (while_the_origin_takes_nothing_only_what_reads_hold_is_waited_for, calm),
     cmocka_unit_test_setup (a_minute_without_memory_begins_anew_with_each_step_forward, calm),
     cmocka_unit_test_setup (who_waits_for_what_came_free_meanwhile_looks_again_at_once, calm),
