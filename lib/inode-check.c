@@ -8,7 +8,8 @@
  *   (4) a page's frame has a reference for the map and one for each translation, and its owner field names the page
  *   (5) bytes by state, bytes DIRTY by stripe and pending bytes by generation (kept ones also while they travel) are what a recount gives
  *   (6) requests under way do not overlap each other (N-21)
- *   (7) a frame with translations is not sent from, its page is all there; with writable ones all of it is kept, and
+ *   (7) what is DIRTY is seen by each flush that waits for its generation
+ *   (8) a frame with translations is not sent from, its page is all there; with writable ones all of it is kept, and
  *       nothing else is
  *
  * Takes each lock in turn; other threads may work meanwhile only if the caller does not mind (5) being
@@ -114,8 +115,10 @@ check_dirty (struct inode *ino, struct stripe *st, unsigned s, struct tally *t)
     t->bytes[v.state] += range_len (seg);
     if (v.state == WB_DIRTY)
       ndirty += range_len (seg);
-    if (v.state == WB_DIRTY || (v.state == WB_WRITING && v.keep))
+    if (v.state == WB_DIRTY || (v.state == WB_WRITING && v.keep)) {
       t->pending[gen_index (ino, v.seq)] += range_len (seg);
+      assert (gen_is_seen_locked (ino, v.seq));
+    }
     from = seg.end;
   }
   assert (ndirty == st->ndirty);
@@ -137,8 +140,10 @@ check_zeros (struct inode *ino, struct tally *t)
       assert ((seg.start & (ino->unit - 1)) == 0);
       assert ((seg.end & (ino->unit - 1)) == 0 || seg.end == ino->size);
     }
-    if (v.state == WB_DIRTY)
+    if (v.state == WB_DIRTY) {
       t->pending[gen_index (ino, v.seq)] += range_len (seg);
+      assert (gen_is_seen_locked (ino, v.seq));
+    }
     rest.start = seg.end;
   }
 }

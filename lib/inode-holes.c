@@ -227,7 +227,7 @@ learn_part (struct hole_ask *a, struct range part)
     rwlock_take (&ino->zlock);
     lock_take (&ino->sync);
     /* Other stripes take from the same spare nodes. */
-    if (segnodes_missing (&ino->znodes, zeroset_need (&ino->zeros, 2)) == 0 && is_still_free_locked (a, r)) {
+    if (zeros_have_nodes (ino, 2) && is_still_free_locked (a, r)) {
       zeroset_put (&ino->zeros, r, &hole, NULL, NULL);
       atomic_store_explicit (&ino->nzeros, zeroset_count (&ino->zeros), memory_order_relaxed);
       part.start = r.end;

@@ -19,6 +19,15 @@
  * durable, the newer bytes are all there is: every waiting flush is then
  * raised to the open generation (escalate_locked).
  *
+ * Bytes become zeros and zeros bytes while a flush waits for them: what comes in the place of what is owed is owed to the
+ * same flush.  So both happen in one hold of sync, and the generation is kept meanwhile (take_over_locked): once
+ * forgotten, its number would mean the next one, of which the flush knows nothing.  In other words, at each release of sync
+ *
+ *   what is DIRTY in a generation up to op->s is seen by gen_pending_locked (op->s), for each flush op that waits
+ *
+ * which inode_check looks at, and taken_over_locked at its own part of it.  Only who takes back what a connection carried
+ * may be in between, and he raises the flushes before the carrier goes (ledger_lost, ledger_flush_failed).
+ *
  * Carriers.  A write request that was answered must be covered by a flush answered on the
  * same connection (origin.h).  Per carrier: number of the last answered write, and the
  * number up to which all is durable.
@@ -29,6 +38,7 @@
 #include <config.h>
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #include "inode-priv.h"
@@ -115,6 +125,21 @@ gen_pending_locked (struct inode *ino, uint32_t s)
   const struct gen *g = &ino->gen[ino->gen_first];
 
   return g->pending > 0 && seq_le (g->lo, s);
+}
+
+/* Does each flush that waits for generation seq see that something of it is pending?  (A range is looked for in the sets.) */
+bool
+gen_is_seen_locked (struct inode *ino, uint32_t seq)
+{
+  struct list_node *n;
+
+  list_for_each (n, &ino->tokens) {
+    struct inode_op *op = container_of (n, struct inode_op, node);
+
+    if (range_equal (op->sync, RANGE_ALL) && seq_le (seq, op->s) && !gen_pending_locked (ino, op->s))
+      return false;
+  }
+  return true;
 }
 
 /* Every flush that waits must now wait for all there is. */
@@ -316,6 +341,7 @@ struct acct {
   uint64_t stamp;               /* flush number */
   bool durable, any;
   uint32_t oldest;              /* of the DIRTY pieces that went */
+  uint32_t lo;                  /* of its entry, while that is kept */
 };
 
 static void
@@ -421,26 +447,69 @@ settle_locked (struct inode *ino, struct stripe *st)
 /*----------------------------------------------------------------------*/
 /* Data. */
 
-/* Bytes r of st were written: newer than the origin from now on.  oldest: the number of a DIRTY
- * zero range that the bytes replace, which they inherit; 0: none.  wt: they may go again, if whoever writes them
- * through fails.
+/* What was owed went, as a says, and something else comes in its place.  Returns the generation of that; until
+ * taken_over_locked it is kept, and is as old as it was, though nothing may be in it.
  */
-void
-dirty_mark (struct inode *ino, struct stripe *st, struct range r, uint32_t oldest, bool wt)
+static uint32_t
+take_over_locked (struct acct *a)
 {
+  struct inode *ino = a->ino;
+
+  if (!a->any)
+    return ino->seq;
+  a->lo = gen_of (ino, a->oldest)->lo;
+  if (PLANTED (PLANT_REPLACED_IS_FORGOTTEN))
+    gen_settle_locked (ino);
+  gen_of (ino, a->oldest)->pending++;
+  return a->oldest;
+}
+
+static void
+taken_over_locked (const struct acct *a, struct stripe *st)
+{
+  struct inode *ino = a->ino;
+
+  if (a->any)
+    gen_of (ino, a->oldest)->pending--;
+  settle_locked (ino, st);
+  assert (!a->any || gen_of (ino, a->oldest)->lo == a->lo || PLANTED (PLANT_REPLACED_IS_FORGOTTEN));
+}
+
+/* Bytes r of st were written, or will be before the stripe is let go: newer than the origin from now on, and not zeros any
+ * more; they take over what was owed of those.  wt: they may go again, if whoever writes them through fails; not if zeros were
+ * owed to somebody else, which stay owed as data.  EAGAIN, and nothing is changed: see to nodes for zeros.
+ */
+int
+dirty_mark (struct inode *ino, struct stripe *st, struct range r, bool wt)
+{
+  bool zeros = atomic_load_explicit (&ino->nzeros, memory_order_relaxed) && !PLANTED (PLANT_TRIM_OVERTAKES);
   struct acct a = { .ino = ino, .st = st };
   uint32_t seq;
 
+  if (zeros) {
+    rwlock_take (&ino->zlock);
+    /* Whoever saw to them let zlock go since. */
+    if (!zeros_have_nodes (ino, 1)) {
+      rwlock_drop (&ino->zlock);
+      return EAGAIN;
+    }
+  }
   lock_take (&ino->sync);
-  seq = ino->seq;
-  if (oldest)
-    seq = oldest;
+  if (zeros) {
+    zeroset_drop (&ino->zeros, r, zero_acct, &a);
+    failed_dropped_locked (ino, r, true);
+    ino->moved += a.any;
+  }
   ino->writes_seen += range_len (r);
   if (PLANTED (PLANT_EDGE_LOST) && r.start > 0 && range_len (r) > 1)
     r.start += dirtyset_overlaps (&st->dirty, (struct range) { r.start - 1, r.start }, WB_BIT (WB_DIRTY));
-  dirtyset_mark (&st->dirty, r, seq, wt, dirty_acct, &a);
-  settle_locked (ino, st);
+  seq = take_over_locked (&a);
+  dirtyset_mark (&st->dirty, r, seq, wt && !a.any, dirty_acct, &a);
+  taken_over_locked (&a, st);
   lock_drop (&ino->sync);
+  if (zeros)
+    rwlock_drop (&ino->zlock);
+  return 0;
 }
 
 /* Bytes r are mapped writable from now on: they may change at any time, and that is what the next flush
@@ -484,10 +553,10 @@ dirty_unkeep (struct inode *ino, struct stripe *st, struct range r)
   lock_drop (&ino->sync);
 }
 
-/* Bytes r go without being written (trim, zero).  Returns the oldest generation that one of them was
- * DIRTY in, 0: none.
+/* Bytes r go, and nothing comes in their place: whoever waits for them waits no more.  (What zeros replace is dropped by
+ * zero_mark.)
  */
-uint32_t
+void
 dirty_drop (struct inode *ino, struct stripe *st, struct range r)
 {
   struct acct a = { .ino = ino, .st = st };
@@ -497,7 +566,6 @@ dirty_drop (struct inode *ino, struct stripe *st, struct range r)
   failed_dropped_locked (ino, r, false);
   settle_locked (ino, st);
   lock_drop (&ino->sync);
-  return a.any ? a.oldest : 0;
 }
 
 static enum dirtyset_verdict
@@ -606,58 +674,43 @@ dirty_wb_answered (struct inode *ino, struct stripe *st, struct wb *wb, uint32_t
 }
 
 /*----------------------------------------------------------------------*/
-/* Zeros and trims.  The caller holds the stripe exclusively and zlock exclusively. */
-
-/* Whoever calls these saw to spare nodes, and then took zlock: another stripe's may have taken some meanwhile.  What is
- * missing is made good here, which hardly ever happens.
+/* Zeros and trims.  The caller holds the stripe exclusively and zlock exclusively, and looked in this hold of zlock whether
+ * the nodes are there (zeros_have_nodes): all stripes take from the same.
  */
-static void
-zeros_top_up (struct inode *ino, uint32_t inserts)
-{
-  uint32_t need = zeroset_need (&ino->zeros, inserts);
 
-  if (segnodes_missing (&ino->znodes, need) && segnodes_reserve (&ino->znodes, need)) {
-    /* The set will say so. */
-  }
-}
-
-/* r reads as zeros from now on, and the origin must be told. */
+/* r reads as zeros from now on, and the origin must be told.  It takes over what was owed of zeros there, and of bytes of
+ * st (NULL: nothing is dirty in r).
+ */
 void
-zero_mark (struct inode *ino, struct range r, enum zero_kind kind, bool may_trim, uint32_t oldest)
+zero_mark (struct inode *ino, struct stripe *st, struct range r, enum zero_kind kind, bool may_trim)
 {
-  struct acct a = { .ino = ino };
+  struct acct a = { .ino = ino, .st = st };
   struct zero_value v = { .kind = kind, .may_trim = may_trim, .state = WB_DIRTY };
 
-  zeros_top_up (ino, 3);
   lock_take (&ino->sync);
   ino->writes_seen++;
-  /* What is replaced may be owed to a flush that waits: the new range inherits that. */
+  if (st) {
+    dirtyset_drop (&st->dirty, r, dirty_acct, &a);
+    failed_dropped_locked (ino, r, false);
+  }
   zeroset_drop (&ino->zeros, r, zero_acct, &a);
-  v.seq = ino->seq;
-  if (a.any)
-    v.seq = a.oldest;
-  if (oldest && seq_le (oldest, v.seq))
-    v.seq = oldest;
+  v.seq = take_over_locked (&a);
   zeroset_put (&ino->zeros, r, &v, zero_acct, &a);
-  settle_locked (ino, NULL);
+  taken_over_locked (&a, st);
   lock_drop (&ino->sync);
 }
 
-/* r is held as data, or unknown, from now on.  Returns the oldest generation a DIRTY part of it was
- * in, 0: none.
- */
-uint32_t
-zero_punch (struct inode *ino, struct range r)
+/* r is unknown from now on, or held as clean data: as dirty_drop. */
+void
+zero_drop (struct inode *ino, struct range r)
 {
   struct acct a = { .ino = ino };
 
-  zeros_top_up (ino, 1);
   lock_take (&ino->sync);
   zeroset_drop (&ino->zeros, r, zero_acct, &a);
   failed_dropped_locked (ino, r, true);
   settle_locked (ino, NULL);
   lock_drop (&ino->sync);
-  return a.any ? a.oldest : 0;
 }
 
 static enum zeroset_verdict

@@ -515,7 +515,7 @@ materialise_zeros (struct inode *ino, struct stripe *st, struct range u, const u
   struct inode_env *env = ino->env;
   struct zero_value v;
   struct range z;
-  uint32_t oldest, npages = (uint32_t) ((range_len (u) + PAGE_SIZE - 1) >> PAGE_SHIFT), i;
+  uint32_t npages = (uint32_t) ((range_len (u) + PAGE_SIZE - 1) >> PAGE_SHIFT), i;
   bool clean;
   int err;
 
@@ -528,14 +528,20 @@ materialise_zeros (struct inode *ino, struct stripe *st, struct range u, const u
   /* The stripe was held since somebody looked, but zeros go without it: holes that are forgotten, and what was trimmed
    * when a flush was answered.  Then another turn.
    */
-  if (!zeroset_find (&ino->zeros, u.start, &z, &v) || z.end < u.end) {
+  if (!zeroset_find (&ino->zeros, u.start, &z, &v) || z.end < u.end || !zeros_have_nodes (ino, 1)) {
     rwlock_drop (&ino->zlock);
     return EAGAIN;
   }
   assert (!rangeset_overlaps (&st->map, u));
   clean = v.state == WB_CLEAN;
-  oldest = zero_punch (ino, u);
+  if (clean)
+    zero_drop (ino, u);
   rwlock_drop (&ino->zlock);
+  /* What is on its way, a request may take and the origin answer meanwhile: clean zeros are sent once more then. */
+  if (!clean)
+    err = dirty_mark (ino, st, u, false);
+  if (err)
+    return err;
   for (i = 0; i < npages; i++) {
     uint64_t pgoff = u.start + ((uint64_t) i << PAGE_SHIFT);
 
@@ -546,8 +552,6 @@ materialise_zeros (struct inode *ino, struct stripe *st, struct range u, const u
     evict_insert (env->evict, frames[i], evict_key (ino->id, pgoff >> PAGE_SHIFT), 0);
     lock_drop (&env->evict_lock);
   }
-  if (!clean)
-    dirty_mark (ino, st, u, oldest, false);
   fill_kill (st, u);
   return 0;
 }

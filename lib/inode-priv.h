@@ -183,6 +183,7 @@ struct inode {
   unsigned ncarriers, most_carriers, nflushing;
   struct list tokens;           /* struct inode_op.node of OP_SYNC */
   struct list through;          /* struct inode_op.through_node: writes and zeros on their way through */
+  uint32_t moved;               /* how often zeros that were DIRTY became data */
   struct list dirty_waiters;    /* writers that wait for less dirt, first come first served */
   _Atomic uint64_t reserved;    /* bytes admitted and not dirty yet; grows with sync held */
   uint64_t unstable_since_ns;
@@ -274,6 +275,7 @@ enum plant {
   PLANT_OLD_AFTER_NEW,          /* newer bytes are sent beside an attempt that is unanswered */
   PLANT_HOLE_OVER_WRITE,        /* a hole is learned where data went since it was asked about */
   PLANT_EDGE_LOST,              /* where a write continues another one, its first byte is not dirty */
+  PLANT_REPLACED_IS_FORGOTTEN,  /* a flush does not wait for zeros that replace the last bytes it waits for, or the reverse */
   NPLANTS,
 };
 #ifdef PC_PLANT
@@ -326,6 +328,13 @@ extern bool op_may_wait (struct inode_op *, int err);
 extern int stripe_nodes (struct inode *, struct stripe *, uint32_t map_inserts, uint32_t dirty_inserts);
 extern void stripe_trim (struct stripe *);
 extern int zeros_nodes (struct inode *, struct stripe *, uint32_t inserts);
+
+/* They are still there.  zlock is held, and was let go since zeros_nodes. */
+static inline bool
+zeros_have_nodes (struct inode *ino, uint32_t inserts)
+{
+  return segnodes_missing (&ino->znodes, zeroset_need (&ino->zeros, inserts)) == 0;
+}
 
 /* inode-core.c */
 extern void map_remove (struct inode *, struct stripe *, struct range);
@@ -408,25 +417,30 @@ extern void map_go (struct inode *);
 
 /* inode-ledger.c: what is owed to whom.  _locked: sync is held.  The dirty_ functions want the stripe held
  * exclusively, the zero_ functions zlock as well (and the stripe, where bytes change hands).
+ *
+ * What replaces something that is owed to a flush is owed to it as well: dirty_mark takes zeros away and zero_mark bytes, each
+ * in one hold of sync.  dirty_drop and zero_drop are for what nothing replaces.
  */
 extern void ledger_init (struct inode *);
 extern void gen_add_locked (struct inode *, uint32_t seq, int64_t bytes);
 extern uint32_t gen_close_locked (struct inode *);
 extern void gen_settle_locked (struct inode *);
 extern bool gen_pending_locked (struct inode *, uint32_t s);
+extern bool gen_is_seen_locked (struct inode *, uint32_t seq);  /* by each flush that waits for it */
 extern void dirty_waiters_wake_locked (struct inode *);
 extern bool dirt_fits_locked (struct inode *, struct throttle_load, uint64_t len);
 extern void dirt_admit_locked (struct inode_op *, uint64_t len);
 extern void dirty_waiters_admit_locked (struct inode *);
 extern void dirty_waiters_leave_locked (struct inode_op *);
-extern void dirty_mark (struct inode *, struct stripe *, struct range, uint32_t oldest, bool wt);
-extern uint32_t dirty_drop (struct inode *, struct stripe *, struct range);
+/* Takes zlock.  wt: written through.  EAGAIN, and nothing is changed: zeros_nodes first. */
+extern int dirty_mark (struct inode *, struct stripe *, struct range, bool wt) PC_MUST_CHECK;
+extern void dirty_drop (struct inode *, struct stripe *, struct range);
 extern void dirty_keep (struct inode *, struct stripe *, struct range);
 extern void dirty_unkeep (struct inode *, struct stripe *, struct range);
 extern void dirty_writing_locked (struct inode *, struct stripe *, struct wb *);
 extern void dirty_wb_answered (struct inode *, struct stripe *, struct wb *, uint32_t carrier, bool durable);
-extern void zero_mark (struct inode *, struct range, enum zero_kind kind, bool may_trim, uint32_t oldest);
-extern uint32_t zero_punch (struct inode *, struct range);
+extern void zero_mark (struct inode *, struct stripe *, struct range, enum zero_kind kind, bool may_trim);
+extern void zero_drop (struct inode *, struct range);
 extern void zero_writing_locked (struct inode *, struct wb *);
 extern void zero_wb_answered (struct inode *, struct wb *, uint32_t carrier, bool durable);
 extern void ledger_flushed (struct inode *, uint32_t carrier, uint64_t asked);

@@ -110,24 +110,28 @@ static bool
 still_pending (struct inode_op *op, bool *failed, uint32_t *epoch)
 {
   struct inode *ino = op->ino;
-  bool whole = range_equal (op->sync, RANGE_ALL), pending;
-  uint32_t s;
+  bool whole = range_equal (op->sync, RANGE_ALL), pending, again = false;
+  uint32_t s, moved;
 
-  lock_take (&ino->sync);
-  *failed = op->sync_err != 0;
-  *epoch = ino->escalations;
-  s = op->s;
-  pending = whole ? gen_pending_locked (ino, s) : range_travels_locked (ino, op->sync, s);
-  lock_drop (&ino->sync);
-  if (!whole && !pending) {
-    pending = range_pending (ino, op->sync, s);
-    /* It may have gone from a set into a request and out again between the two looks: then its answer
-     * woke us, and we look once more.
-     */
+  do {
     lock_take (&ino->sync);
-    pending |= range_travels_locked (ino, op->sync, s) || op->s != s;
+    *failed = op->sync_err != 0;
+    *epoch = ino->escalations;
+    s = op->s;
+    moved = ino->moved;
+    pending = whole ? gen_pending_locked (ino, s) : range_travels_locked (ino, op->sync, s);
     lock_drop (&ino->sync);
-  }
+    if (!whole && !pending) {
+      pending = range_pending (ino, op->sync, s);
+      /* It may have gone from a set into a request and out again between the two looks: then its answer
+       * woke us, and we look once more.  And zeros may have become data after we looked for data: then at once.
+       */
+      lock_take (&ino->sync);
+      pending |= range_travels_locked (ino, op->sync, s) || op->s != s;
+      again = ino->moved != moved;
+      lock_drop (&ino->sync);
+    }
+  } while (!pending && again);
   return pending;
 }
 

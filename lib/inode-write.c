@@ -203,23 +203,6 @@ evict_insert_run (struct turn *t, uint32_t frame, uint64_t pgoff, unsigned n)
   lock_drop (&env->evict_lock);
 }
 
-/* r, with spare nodes seen to, is data and newer than the origin.  own: what op wrote.  Zeros that were owed to somebody
- * else stay owed when op fails, as data.
- */
-static void
-mark (struct turn *t, struct range r, bool own)
-{
-  struct inode *ino = t->ino;
-  uint32_t oldest = 0;
-
-  if (atomic_load_explicit (&ino->nzeros, memory_order_relaxed) && !PLANTED (PLANT_TRIM_OVERTAKES)) {
-    rwlock_take (&ino->zlock);
-    oldest = zero_punch (ino, r);
-    rwlock_drop (&ino->zlock);
-  }
-  dirty_mark (ino, t->st, r, oldest, own && t->op->through && !oldest);
-}
-
 static int
 nodes (struct turn *t, uint32_t map_inserts, struct range r)
 {
@@ -263,10 +246,12 @@ put_new (struct turn *t, uint64_t off, uint64_t *next)
     if (!t->filled)
       break;                    /* copied under the lock: one page a hold */
   }
+  err = dirty_mark (t->ino, t->st, r, t->op->through);
+  if (err)
+    return err;
   rangeset_add (&t->st->map, r, first);
   evict_insert_run (t, first, off, n);
   t->used += n;
-  mark (t, r, true);
   *next = r.end;
   return 0;
 }
@@ -285,6 +270,8 @@ put_over (struct turn *t, uint64_t off, uint32_t frame, uint64_t *next)
   if (copy && t->used == t->nframes)
     return ENOBUFS;
   err = nodes (t, frags + 1 + (copy ? 2 : 0), r);
+  if (!err)
+    err = dirty_mark (t->ino, t->st, r, t->op->through);
   if (err)
     return err;
   if (copy) {
@@ -298,7 +285,6 @@ put_over (struct turn *t, uint64_t off, uint32_t frame, uint64_t *next)
   while (rangeset_next_gap (&t->st->map, r, &gap))
     rangeset_add (&t->st->map, gap, frame);
   evict_touch (env->evict, frame);
-  mark (t, r, true);
   if (rangeset_page_fragments (&t->st->map, off) > 8)
     t->want_rest = off + 1;     /* D2: too many pieces, have it whole */
   *next = r.end;
@@ -335,6 +321,8 @@ materialise (struct turn *t, uint64_t at)
   if (t->nframes - t->used < npages)
     return -ENOBUFS;
   err = nodes (t, npages, u);
+  if (!err)
+    err = dirty_mark (ino, t->st, u, false);
   if (err)
     return -err;
   t->filled = false;            /* frames and pages are out of step from now on */
@@ -348,7 +336,6 @@ materialise (struct turn *t, uint64_t at)
     rangeset_add (&t->st->map, page, frame);
     evict_insert_run (t, frame, pgoff, 1);
   }
-  mark (t, u, false);
   return 1;
 }
 

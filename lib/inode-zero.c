@@ -55,18 +55,21 @@ write_edge (struct inode_op *op, uint64_t from, uint64_t to)
   return err;
 }
 
-/* oldest: the generation of bytes that went, which a flush may wait for; what stands in their place is owed to that.  Without
- * trim at the origin nothing does: it keeps bytes that the sector once held (N-32).
+/* What was owed there is owed as zeros or as a trim from now on.  Without trim at the origin nothing is sent, and what a
+ * flush that waits finds there is bytes the sector once held (N-32).
  */
 static void
-body_zeros (struct inode_op *op, struct range r, uint32_t oldest)
+body_zeros (struct inode_op *op, struct stripe *st, struct range r)
 {
   if (op->kind == OP_ZERO)
-    zero_mark (op->ino, r, ZERO_ZERO, op->flags & INODE_MAY_TRIM, oldest);
+    zero_mark (op->ino, st, r, ZERO_ZERO, op->flags & INODE_MAY_TRIM);
   else if (op->ino->can_trim)
-    zero_mark (op->ino, r, ZERO_TRIM, false, oldest);
-  else
-    zero_punch (op->ino, r);    /* the origin keeps what it has */
+    zero_mark (op->ino, st, r, ZERO_TRIM, false);
+  else {
+    if (st)
+      dirty_drop (op->ino, st, r);
+    zero_drop (op->ino, r);
+  }
 }
 
 /* The units of one MiB, up to the first that is mapped.  0 and part.end cut; EAGAIN: again, ENOMEM; EBUSY: the first
@@ -78,7 +81,6 @@ body_part (struct inode_op *op, struct range *whole, struct range *mapped)
   struct inode *ino = op->ino;
   struct range part = *whole;
   struct stripe *st = inode_stripe (ino, part.start);
-  uint32_t oldest;
   int err;
 
   rwlock_take (&st->lock);
@@ -97,15 +99,19 @@ body_part (struct inode_op *op, struct range *whole, struct range *mapped)
     rwlock_drop (&st->lock);
     return err;
   }
-  oldest = dirty_drop (ino, st, part);
-  map_remove (ino, st, part);
-  fill_kill (st, part);
   rwlock_take (&ino->zlock);
-  body_zeros (op, part, oldest);
+  if (zeros_have_nodes (ino, 3))
+    body_zeros (op, st, part);
+  else
+    err = EAGAIN;
   rwlock_drop (&ino->zlock);
-  stripe_trim (st);
+  if (!err) {
+    map_remove (ino, st, part);
+    fill_kill (st, part);
+    stripe_trim (st);
+  }
   rwlock_drop (&st->lock);
-  return 0;
+  return err;
 }
 
 #define BULK_MIN (2 * STRIPE_LEN)
@@ -172,10 +178,10 @@ body_bulk (struct inode_op *op, struct range r, uint64_t *done)
   r.end = first_held (ino, r);
   if (r.end > r.start) {
     rwlock_take (&ino->zlock);
-    if (segnodes_missing (&ino->znodes, zeroset_need (&ino->zeros, 3)))
+    if (!zeros_have_nodes (ino, 3))
       err = EAGAIN;             /* another used them meanwhile */
     else {
-      body_zeros (op, r, 0);
+      body_zeros (op, NULL, r);
       *done = r.end;
     }
     rwlock_drop (&ino->zlock);

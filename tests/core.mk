@@ -57,6 +57,21 @@ check_PROGRAMS += %D%/test-inode-rare
 	-Wl,--wrap=pthread_rwlock_unlock \
 	$(NULL)
 
+# A flush that comes at any moment of another request.
+TESTS += %D%/test-inode-flush
+check_PROGRAMS += %D%/test-inode-flush
+%C%_test_inode_flush_SOURCES = \
+	%D%/inode-bed.h \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode-flush.c \
+	$(NULL)
+%C%_test_inode_flush_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	-Wl,--wrap=pthread_mutex_unlock,--wrap=pthread_rwlock_unlock \
+	$(NULL)
+
 # How long an origin may be silent, how much may be dirty, and how long a failure counts.
 TESTS += %D%/test-inode-bounds
 check_PROGRAMS += %D%/test-inode-bounds
