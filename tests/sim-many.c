@@ -115,6 +115,7 @@ world_of (uint64_t seed)
   if (o.block_min == 1 && one_in (&x, 10))
     o.spare = 40000;
   choose_faults (&o, &x);
+  o.few = one_in (&x, 4);
   return o;
 }
 

@@ -25,6 +25,7 @@ struct sim_options {
   bool errors, losses, aways, cancels, nomem;   /* what goes wrong */
   bool maps;                    /* an address space loads and stores, too */
   bool resizes;                 /* the origin becomes shorter, and what it was again */
+  bool few;                     /* operations are few and often go over what was written last; the origin is not empty */
   uint32_t seq0;                /* the first generation; 0: 1 */
   bool drain;                   /* the end is a drain and not a flush */
   bool big_ops, trace, report;

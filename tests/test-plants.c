@@ -33,6 +33,12 @@ simulate (enum plant plant, uint64_t seed)
     .steps = 3000, .fua = true, .zero = true, .trim = true, .losses = seed & 1,
   };
 
+  if (plant == PLANT_REPLACED_IS_FORGOTTEN) {
+    /* It wants a flush that waits for nothing else, and a block that is read first. */
+    o.few = true;
+    o.block_min = 4096;
+    o.size = 128 << 10;
+  }
   inode_plant = plant;
   sim_run (&o);
 }
@@ -122,6 +128,11 @@ TEST (a_byte_lost_at_the_edge_of_a_segment_is_found)
   is_found (PLANT_EDGE_LOST);
 }
 
+TEST (a_flush_that_forgets_what_is_replaced_is_found)
+{
+  is_found (PLANT_REPLACED_IS_FORGOTTEN);
+}
+
 int
 main (void)
 {
@@ -134,6 +145,7 @@ main (void)
     cmocka_unit_test (an_older_attempt_after_newer_bytes_is_found),
     cmocka_unit_test (a_hole_over_newer_data_is_found),
     cmocka_unit_test (a_byte_lost_at_the_edge_of_a_segment_is_found),
+    cmocka_unit_test (a_flush_that_forgets_what_is_replaced_is_found),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

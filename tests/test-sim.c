@@ -295,6 +295,31 @@ nor_over_an_origin_that_shrinks_and_grows_back (void **state)
   run (o, 4);
 }
 
+/* What a flush waits for is replaced while nothing else keeps it waiting. */
+static void
+nor_where_few_operations_go_over_each_other (void **state)
+{
+  static const uint32_t blocks[] = { 1, 512, 4096, 16384 };
+  struct sim_options o = plain;
+  unsigned i;
+
+  (void) state;
+  o.few = true;
+  o.size = 128 << 10;
+  for (i = 0; i < PC_ARRAY_SIZE (blocks); i++) {
+    o.block_min = blocks[i];
+    o.maps = o.losses = o.errors = o.resizes = false;
+    o.mode = INODE_WRITEBACK;
+    run (o, 4);
+    o.maps = o.losses = true;
+    run (o, 4);
+    o.errors = o.resizes = true;
+    run (o, 4);
+    o.mode = INODE_WRITETHROUGH;
+    run (o, 4);
+  }
+}
+
 /* The numbers of generations go from 2^32 - 9 over the wrap. */
 static void
 nor_where_generations_wrap (void **state)
@@ -334,6 +359,7 @@ main (void)
     cmocka_unit_test (nor_with_mappings_when_memory_is_refused),
     cmocka_unit_test (nor_with_mappings_in_writethrough),
     cmocka_unit_test (nor_over_an_origin_that_shrinks_and_grows_back),
+    cmocka_unit_test (nor_where_few_operations_go_over_each_other),
     cmocka_unit_test (nor_where_generations_wrap),
   };
 
