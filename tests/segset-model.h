@@ -35,7 +35,7 @@ static void
 M (model_compare) (struct M (model) *m)
 {
   struct M (iter) it = M (first) (&m->set);
-  uint32_t count = 0, tally[4] = { 0 };
+  uint32_t count = 0, tally[5] = { 0 };
   int k = 0;
 
   M (check) (&m->set);
@@ -424,7 +424,7 @@ M (model_step) (struct M (model) *m, bool grow)
   M (model_compare) (m);
   M (model_look) (m, rnd () % MODEL_KEYS);
 #ifdef MODEL_TALLY
-  M (model_look_marked) (m, rnd () % MODEL_KEYS, rnd () % 16);
+  M (model_look_marked) (m, rnd () % MODEL_KEYS, rnd () % 32);
 #endif
   M (model_sums) (m, a, b);
 }

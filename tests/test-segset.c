@@ -67,7 +67,7 @@
 #include "segset.h"
 
 /* Each node knows which numbers are beneath, and somebody counts them, and how many are looked at. */
-static uint32_t marked_tally[4];
+static uint32_t marked_tally[5];
 static unsigned long marked_looks;
 
 #define SEGSET_NAME marked
