@@ -276,6 +276,7 @@ enum plant {
   PLANT_HOLE_OVER_WRITE,        /* a hole is learned where data went since it was asked about */
   PLANT_EDGE_LOST,              /* where a write continues another one, its first byte is not dirty */
   PLANT_REPLACED_IS_FORGOTTEN,  /* a flush does not wait for zeros that replace the last bytes it waits for, or the reverse */
+  PLANT_DROP_OTHERS,            /* a failed write-through takes another one's bytes */
   NPLANTS,
 };
 #ifdef PC_PLANT

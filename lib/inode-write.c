@@ -576,7 +576,7 @@ drop_unwritten (struct inode_op *op)
       pos = part.end;
     else {
       seg = range_intersect (seg, (struct range) { pos, part.end });
-      if (v.wt)
+      if (v.wt && !PLANTED (PLANT_DROP_OTHERS))
         seg = nobody_elses (ino, seg);
       /* A mapped page stays, dirty: whoever maps it sees it. */
       if (v.wt && map_first (ino, st, seg, &u)) {

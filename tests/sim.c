@@ -13,9 +13,9 @@
  * may once have been, and a flag "loose" for bytes of which only that is known (after a trim, a failed write, or a
  * lost write-through).  The log is looked into where bytes differ, which is seldom; a set of values for each byte cost
  * ten times the core's own work.
- * Write-like operations under way at once do not overlap each other; everything else may overlap.
- * A read may show what a byte was when it began, or what any write under way then or begun since would make it.  So may each byte
- * of the durable image at the reply to a flush, and nothing that was there before.  What a
+ * Operations overlap as they like.  Of those that change a byte at once either may be the last.  A read may show what one
+ * made of it, unless another one that had ended well when the read began was begun after that one's end: nothing
+ * that was there before.  So may each byte of the durable image at the reply to a flush.  What a
  * write-through, or a zero that must not become a hole, answered is in the origin's image.  Extents that are said to be
  * zero hold zeros.
  *
@@ -48,11 +48,25 @@
 
 enum kind { READ, WRITE, FUA, ZERO, TRIM, FLUSH, FAST_NO_HOLE, MAP_READ, MAP_WRITE, NKINDS };
 
-/* What a write-like operation does to a range. */
+/* What a write-like operation does to a range.  Instants are counted: one for each beginning and each end. */
 struct deed {
   uint64_t id;
   struct range r;
   bool zeros, trim;             /* trim: also what the byte once was (N-32) */
+  bool well;                    /* it ended, and not with an error */
+  bool none;                    /* it was refused before it did anything */
+  uint64_t begun, ended;        /* 0: under way */
+  size_t oldest;                /* all before this one had ended when it began */
+};
+
+/* What a byte may be. */
+#define MANY 256
+struct choice {
+  struct range r;               /* the same for all of these */
+  bool ever;                    /* whatever it once was */
+  bool blank;                   /* or zero, as in the beginning */
+  unsigned n;
+  size_t deed[MANY];            /* what these made */
 };
 
 struct disk {
@@ -78,12 +92,8 @@ struct slot {
   uint8_t *buf;
   uint8_t *snap;                /* cur when it began (reads: of r; flushes: all) */
   uint8_t *loose;
-  uint8_t *newer;               /* flag a byte: a write-like op touched it since it began */
   size_t deed;                  /* of a write-like op: its number */
-  size_t last;                  /* the deed that explained the last byte that is newer */
-  size_t deeds;                 /* those from this number on began since it did */
-  size_t under_way[NSLOTS];     /* and these were not done then */
-  unsigned nunder_way;
+  uint64_t begun;
 };
 
 struct sim {
@@ -93,7 +103,7 @@ struct sim {
   struct disk disk[WORLD_DISKS];
   uint64_t size;
   struct slot slot[NSLOTS];
-  uint64_t next_id;
+  uint64_t next_id, now;
   uint64_t done[NKINDS], errors, losses, cancels, extents, loads, stores, again, resizes;
   bool away;
 };
@@ -184,7 +194,8 @@ remember (struct disk *d, uint64_t id, struct range r, enum kind kind)
     d->max_deeds = d->max_deeds ? 2 * d->max_deeds : 64;
     d->deed = realloc (d->deed, d->max_deeds * sizeof *d->deed);
   }
-  d->deed[d->ndeeds++] = (struct deed) { id, r, kind == ZERO || kind == TRIM, kind == TRIM };
+  d->deed[d->ndeeds++] =
+    (struct deed) { .id = id, .r = r, .zeros = kind == ZERO || kind == TRIM, .trim = kind == TRIM };
 }
 
 static bool
@@ -209,29 +220,6 @@ was_ever (struct disk *d, uint64_t off, uint8_t v)
   return false;
 }
 
-static bool
-is_newer (const struct slot *sl, size_t deed)
-{
-  unsigned i;
-
-  for (i = 0; i < sl->nunder_way; i++)
-    if (sl->under_way[i] == deed)
-      return true;
-  return deed >= sl->deeds && deed < sl->disk->ndeeds;
-}
-
-static bool
-explains (struct disk *d, size_t deed, uint64_t off, uint8_t v)
-{
-  const struct deed *e = &d->deed[deed];
-
-  if (!range_contains (e->r, off))
-    return false;
-  if (e->trim && was_ever (d, off, v))
-    return true;
-  return e->zeros ? v == 0 : value (e->id, off) == v;
-}
-
 static uint8_t
 op_value (const struct slot *sl, uint64_t off)
 {
@@ -244,28 +232,77 @@ is_write (enum kind k)
   return k == WRITE || k == FUA || k == ZERO || k == TRIM;
 }
 
-/* Did a write-like op that was under way when sl began, or began since, make the byte v?  Of one that is loose nothing is known
- * but by who writes it himself.
+/* What may the byte at off be, for who looks since that instant: of which nothing can be left when another deed began that had
+ * ended well by then.  promised: only this deed's own promise counts, and what is owed by others may be missing.
  */
-static bool
-may_be (struct slot *sl, uint64_t off, uint8_t v)
+static void
+choose (struct sim *s, struct disk *d, uint64_t off, uint64_t since, const struct deed *promised, struct choice *c)
 {
-  struct disk *d = sl->disk;
-  uint64_t i = off - sl->r.start;
-  size_t k;
+  uint64_t settled = 0;
+  size_t i, stop = 0;
 
-  if (sl->loose[i] && !is_write (sl->kind))
-    return was_ever (d, off, v);
-  if (!sl->newer[i])
-    return false;
-  if (is_newer (sl, sl->last) && explains (d, sl->last, off, v))
+  c->r = (struct range) { off, UINT64_MAX };
+  c->ever = false;
+  c->n = 0;
+  for (i = d->ndeeds; i-- > stop;) {
+    const struct deed *e = &d->deed[i];
+
+    if (e->r.end <= off)
+      continue;
+    if (e->r.start > off) {
+      if (e->r.start < c->r.end)
+        c->r.end = e->r.start;
+      continue;
+    }
+    if (e->r.end < c->r.end)
+      c->r.end = e->r.end;
+    if (e->none || (e->ended && e->ended < settled))
+      continue;
+    if (e->trim) {
+      /* One that had ended made it loose. */
+      c->ever |= e->ended == 0 || e->ended > since;
+      continue;
+    }
+    /* A write-through that fails may uncover anything. */
+    if (e->ended > since && !e->well && !promised && s->o.mode == INODE_WRITETHROUGH)
+      c->ever = true;
+    if (c->n == MANY)
+      violation (s, "too many writes at once", off, e->id, 0, 0);
+    c->deed[c->n++] = i;
+    if (settled == 0 && (promised ? e == promised : e->well && e->ended < since)) {
+      settled = e->begun;
+      stop = e->oldest;
+    }
+  }
+  c->blank = settled == 0;
+}
+
+static bool
+may_be (struct disk *d, const struct choice *c, uint64_t off, uint8_t v)
+{
+  unsigned i;
+
+  if (v == 0 && c->blank)
     return true;
-  for (k = sl->deeds; k < d->ndeeds + sl->nunder_way; k++) {
-    sl->last = k < d->ndeeds ? k : sl->under_way[k - d->ndeeds];
-    if (explains (d, sl->last, off, v))
+  for (i = 0; i < c->n; i++) {
+    const struct deed *e = &d->deed[c->deed[i]];
+
+    if (v == (e->zeros ? 0 : value (e->id, off)))
       return true;
   }
-  return false;
+  return c->ever && was_ever (d, off, v);
+}
+
+/* Now, without having begun before. */
+static bool
+may_be_now (struct sim *s, struct disk *d, uint64_t off, uint8_t v)
+{
+  struct choice c;
+
+  if (d->loose[off])
+    return was_ever (d, off, v);
+  choose (s, d, off, s->now, NULL, &c);
+  return may_be (d, &c, off, v);
 }
 
 /*----------------------------------------------------------------------*/
@@ -320,35 +357,24 @@ random_disk (struct sim *s)
   return &s->disk[s->w.ndisks > 1 ? below (s, s->w.ndisks) : 0];
 }
 
-static bool
-writes_in (struct sim *s, struct disk *d, struct range r)
-{
-  unsigned i;
-
-  for (i = 0; i < NSLOTS; i++)
-    if (s->slot[i].busy && s->slot[i].disk == d && is_write (s->slot[i].kind)
-        && range_overlaps (s->slot[i].r, r))
-      return true;
-  return false;
-}
-
-/* sl changes its range from now on: whoever looks at it may see that. */
+/* sl changes its range from now on. */
 static void
 begin_write (struct sim *s, struct slot *sl)
 {
+  struct disk *d = sl->disk;
+  struct deed *e;
   unsigned i;
 
-  sl->deed = sl->disk->ndeeds;
-  remember (sl->disk, sl->id, sl->r, sl->kind);
+  sl->deed = d->ndeeds;
+  remember (d, sl->id, sl->r, sl->kind);
+  e = &d->deed[sl->deed];
+  e->begun = sl->begun;
+  e->oldest = sl->deed;
   for (i = 0; i < NSLOTS; i++) {
     struct slot *o = &s->slot[i];
-    struct range in;
 
-    if (!o->busy || o == sl || !o->newer || o->disk != sl->disk)
-      continue;
-    in = range_intersect (o->r, sl->r);
-    if (!range_is_empty (in))
-      memset (o->newer + (in.start - o->r.start), 1, range_len (in));
+    if (o->busy && o->disk == d && is_write (o->kind) && o->deed < e->oldest)
+      e->oldest = o->deed;
   }
 }
 
@@ -356,27 +382,12 @@ static void
 begin_look (struct sim *s, struct slot *sl)
 {
   uint64_t len = range_len (sl->r);
-  unsigned i;
 
   sl->losses = s->losses;
-  sl->deeds = sl->disk->ndeeds;
   sl->snap = malloc (len);
   sl->loose = malloc (len);
-  sl->newer = calloc (1, len);
   memcpy (sl->snap, sl->disk->cur + sl->r.start, len);
   memcpy (sl->loose, sl->disk->loose + sl->r.start, len);
-  for (i = 0; i < NSLOTS; i++) {
-    struct slot *o = &s->slot[i];
-    struct range in;
-
-    if (!o->busy || o == sl || !is_write (o->kind) || o->disk != sl->disk)
-      continue;
-    in = range_intersect (o->r, sl->r);
-    if (range_is_empty (in))
-      continue;
-    memset (sl->newer + (in.start - sl->r.start), 1, range_len (in));
-    sl->under_way[sl->nunder_way++] = o->deed;
-  }
 }
 
 static unsigned
@@ -475,10 +486,9 @@ begin (struct sim *s, struct slot *sl, struct disk *d, enum kind kind, unsigned 
     sl->r = over_again (s, d);
   else
     sl->r = random_range (s);
-  if (is_write (kind) && writes_in (s, d, sl->r))
-    return false;
   sl->busy = sl->woken = true;
   sl->id = ++s->next_id;
+  sl->begun = ++s->now;
   trace (s, "start op %" PRIu64 " disk %u kind %d flags %x " RANGE_FMT "\n", sl->id, (unsigned) (d - s->disk),
          (int) kind, flags, RANGE_ARG (sl->r));
   init_op (sl);
@@ -523,6 +533,7 @@ static void
 end_read (struct sim *s, struct slot *sl)
 {
   uint64_t i, len = range_len (sl->r);
+  struct choice c = { .n = 0 };
 
   for (i = 0; i < len; i++) {
     uint64_t off = sl->r.start + i;
@@ -533,32 +544,51 @@ end_read (struct sim *s, struct slot *sl)
     }
     if (sl->buf[i] == sl->snap[i])
       continue;
-    if (!may_be (sl, off, sl->buf[i]))
+    if (!range_contains (c.r, off))
+      choose (s, sl->disk, off, sl->begun, NULL, &c);
+    if (sl->loose[i] ? !was_ever (sl->disk, off, sl->buf[i]) : !may_be (sl->disk, &c, off, sl->buf[i]))
       violation (s, "wrong byte", off, sl->id, sl->buf[i], sl->snap[i]);
   }
+}
+
+/* Zeros, or bytes it once held (N-32); the edges are kept as they were. */
+static void
+loosen (struct sim *s, struct disk *d, struct range trimmed, struct range in)
+{
+  trimmed.start = (trimmed.start + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+  if (trimmed.end != s->size)
+    trimmed.end &= ~(PAGE_SIZE - 1);
+  if (trimmed.start >= trimmed.end)
+    return;
+  in = range_intersect (in, trimmed);
+  if (!range_is_empty (in))
+    memset (d->loose + in.start, 1, range_len (in));
 }
 
 static void
 end_write (struct sim *s, struct slot *sl, int err)
 {
   struct disk *d = sl->disk;
-  uint64_t off, first = sl->r.start, end = sl->r.end;
+  struct deed *e = &d->deed[sl->deed];
+  uint64_t first = sl->r.start, end = sl->r.end;
+  size_t i;
 
-  if (!err && sl->kind != TRIM) {
+  e->ended = ++s->now;
+  e->well = !err;
+  if (err)
+    memset (d->loose + first, 1, end - first);  /* any of them */
+  else if (sl->kind == TRIM)
+    loosen (s, d, sl->r, sl->r);
+  else {
     if (sl->kind == ZERO)
       memset (d->cur + first, 0, end - first);
     else
       memcpy (d->cur + first, sl->buf, end - first);
     memset (d->loose + first, 0, end - first);
-    return;
-  }
-  for (off = first; off < end; off++) {
-    /* Trim: zeros, or bytes it once held (N-32).  An error: any of them. */
-    if (sl->kind == TRIM && !err && off / 4096 * 4096 < first)
-      continue;                 /* the edge is kept as it was */
-    if (sl->kind == TRIM && !err && off / 4096 * 4096 + 4096 > end && end != s->size)
-      continue;
-    d->loose[off] = 1;
+    /* Trims that ended meanwhile may have come later. */
+    for (i = e->oldest; i < d->ndeeds; i++)
+      if (d->deed[i].trim && d->deed[i].ended > e->begun)
+        loosen (s, d, d->deed[i].r, sl->r);
   }
 }
 
@@ -568,7 +598,9 @@ check_image (struct sim *s, struct slot *sl, const uint8_t *image, const char *w
 {
   struct disk *d = sl->disk;
   const uint8_t *should = sl->kind == FLUSH ? sl->snap : sl->buf;       /* zeros: NULL */
+  const struct deed *promised = sl->kind == FLUSH ? NULL : &d->deed[sl->deed];
   uint64_t i, len = range_len (sl->r);
+  struct choice c = { .n = 0 };
 
   for (i = 0; i < len; i++) {
     uint64_t off = sl->r.start + i;
@@ -581,7 +613,14 @@ check_image (struct sim *s, struct slot *sl, const uint8_t *image, const char *w
     want = sl->kind == FLUSH ? sl->snap[i] : op_value (sl, off);
     if (image[off] == want)
       continue;
-    if (sl->kind == TRIM ? !was_ever (d, off, image[off]) : !may_be (sl, off, image[off]))
+    if (sl->kind == TRIM || (sl->kind == FLUSH && sl->loose[i])) {
+      if (!was_ever (d, off, image[off]))
+        violation (s, "the image holds a byte that was never there", off, sl->id, image[off], want);
+      continue;
+    }
+    if (!range_contains (c.r, off))
+      choose (s, d, off, sl->begun, promised, &c);
+    if (!may_be (d, &c, off, image[off]))
       violation (s, what, off, sl->id, image[off], want);
   }
 }
@@ -617,7 +656,6 @@ forget_slot (struct slot *sl)
   free (sl->buf);
   free (sl->snap);
   free (sl->loose);
-  free (sl->newer);
   sl->busy = false;
 }
 
@@ -701,22 +739,16 @@ load (struct sim *s, struct disk *d, const uint8_t *at, struct range r)
   for (off = r.start; off < r.end; off++) {
     uint8_t got = at[off - r.start];
 
-    if (got == d->cur[off] && !d->loose[off])
-      continue;
-    if (!d->loose[off] && !writes_in (s, d, (struct range) { off, off + 1 }))
+    if (got != d->cur[off] && !may_be_now (s, d, off, got))
       violation (s, "a load of a wrong byte", off, 0, got, d->cur[off]);
-    if (!was_ever (d, off, got))
-      violation (s, "a load of a byte that was never there", off, 0, got, d->cur[off]);
   }
 }
 
 static void
 store (struct sim *s, struct disk *d, uint8_t *at, struct range r)
 {
-  struct slot now = { .kind = WRITE, .disk = d, .r = r, .id = ++s->next_id, .buf = at };
+  struct slot now = { .kind = WRITE, .disk = d, .r = r, .id = ++s->next_id, .begun = ++s->now, .buf = at };
 
-  if (writes_in (s, d, r))
-    return;
   s->stores++;
   trace (s, "store %" PRIu64 " disk %u " RANGE_FMT "\n", now.id, (unsigned) (d - s->disk), RANGE_ARG (r));
   begin_write (s, &now);
@@ -782,6 +814,10 @@ finish (struct sim *s, struct slot *sl)
   }
   if (is_write (sl->kind) && !refused)
     end_write (s, sl, err);
+  else if (refused) {
+    sl->disk->deed[sl->deed].none = true;
+    sl->disk->deed[sl->deed].ended = ++s->now;
+  }
   if (!err && sl->kind == READ)
     end_read (s, sl);
   if (!err && sl->kind != READ)
@@ -906,7 +942,7 @@ one_extent (void *arg, uint64_t off, uint64_t len, unsigned type)
   if (type == 0)
     return 0;
   for (i = off; i < off + len; i++)
-    if (!w->d->loose[i] && w->d->cur[i] != 0 && !writes_in (w->s, w->d, (struct range) { i, i + 1 }))
+    if (w->d->cur[i] != 0 && !may_be_now (w->s, w->d, i, 0))
       violation (w->s, "an extent of zeros, or a hole, holds data", i, 0, type, w->d->cur[i]);
   return 0;
 }
@@ -1138,6 +1174,8 @@ fill_origin (struct sim *s, struct disk *d)
   struct range r = { 0, s->size / 2 };
 
   remember (d, ++s->next_id, r, WRITE);
+  d->deed[0].begun = d->deed[0].ended = ++s->now;
+  d->deed[0].well = true;
   fill (d->cur, s->next_id, r);
   memcpy (origin_mem_volatile (d->d->origin), d->cur, range_len (r));
   memcpy (origin_mem_durable (d->d->origin), d->cur, range_len (r));
@@ -1208,7 +1246,7 @@ check_end (struct sim *s, struct disk *d)
 
   assert_int_equal (left.dirty + left.writing + left.unstable, 0);
   for (i = 0; i < s->size; i++)
-    if (!d->loose[i] && image[i] != d->cur[i])
+    if (image[i] != d->cur[i] && !may_be_now (s, d, i, image[i]))
       violation (s, "the image differs at the end", i, 0, image[i], d->cur[i]);
 }
 

@@ -39,6 +39,11 @@ simulate (enum plant plant, uint64_t seed)
     o.block_min = 4096;
     o.size = 128 << 10;
   }
+  if (plant == PLANT_DROP_OTHERS) {
+    o.mode = INODE_WRITETHROUGH;
+    o.errors = true;
+    o.size = (100 << 10) + 700; /* so that writes meet */
+  }
   inode_plant = plant;
   sim_run (&o);
 }
@@ -133,6 +138,11 @@ TEST (a_flush_that_forgets_what_is_replaced_is_found)
   is_found (PLANT_REPLACED_IS_FORGOTTEN);
 }
 
+TEST (a_failed_write_through_that_takes_another_ones_bytes_is_found)
+{
+  is_found (PLANT_DROP_OTHERS);
+}
+
 int
 main (void)
 {
@@ -146,6 +156,7 @@ main (void)
     cmocka_unit_test (a_hole_over_newer_data_is_found),
     cmocka_unit_test (a_byte_lost_at_the_edge_of_a_segment_is_found),
     cmocka_unit_test (a_flush_that_forgets_what_is_replaced_is_found),
+    cmocka_unit_test (a_failed_write_through_that_takes_another_ones_bytes_is_found),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
