@@ -611,9 +611,12 @@ make_inode (struct export *ex)
   uint64_t give_up_at_ns = clock_now (&pc->real_clock) + 60 * NSEC_PER_SEC, at_ns;
   int err;
 
+  err = inode_create (&pc->env, ex->origin, ex->id, ex->origin->name, &ex->ino);
+  if (err != ENOMEM)
+    return err;
   atomic_fetch_add (&pc->env.nmem_waiters, 1);
   while ((err = inode_create (&pc->env, ex->origin, ex->id, ex->origin->name, &ex->ino)) == ENOMEM
-         && (at_ns = clock_now (&pc->real_clock) + 10 * NSEC_PER_MSEC) < give_up_at_ns) {
+         && !atomic_load (&pc->draining) && (at_ns = clock_now (&pc->real_clock) + 10 * NSEC_PER_MSEC) < give_up_at_ns) {
     struct timespec at = { .tv_sec = at_ns / NSEC_PER_SEC, .tv_nsec = at_ns % NSEC_PER_SEC };
     bool hope;
 
