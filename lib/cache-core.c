@@ -413,6 +413,7 @@ destroy_export (struct export *ex)
   pthread_cond_broadcast (&pc->changed);
   free (ex->name);
   free (ex->canonical);
+  free (ex->differs);
   free (ex);
 }
 
@@ -692,17 +693,23 @@ new_export_locked (struct pagecache *pc, const char *name, struct export **ret)
   return 0;
 }
 
+/* It could not be opened; who waited for it learns why.  The table is held, and is let go meanwhile. */
 static void
-forget_export_locked (struct export *ex)
+forget_export_locked (struct export *ex, int err)
 {
   struct pagecache *pc = ex->pc;
 
   list_remove (&ex->node);
   pc->by_id[ex->id] = NULL;
   pc->nexports--;
+  ex->state = EXPORT_FAILED;
+  ex->open_err = err;
   pthread_cond_broadcast (&pc->changed);
+  while (ex->refs > 0)
+    pthread_cond_wait (&pc->changed, &pc->table.mutex);
   free (ex->name);
   free (ex->canonical);
+  free (ex->differs);
   free (ex);
 }
 
@@ -743,6 +750,23 @@ meet_same_locked (struct export *ex)
   return NULL;
 }
 
+/* Somebody is opening ex: how did that end?  If it failed the others do not try one after the other, each for as long as an
+ * origin that is away may take.  The table is held, and is let go meanwhile; ex may be gone afterwards.
+ */
+static int
+wait_for_opener_locked (struct export *ex)
+{
+  struct pagecache *pc = ex->pc;
+  int err;
+
+  ex->refs++;
+  while (ex->state == EXPORT_OPENING)
+    pthread_cond_wait (&pc->changed, &pc->table.mutex);
+  err = ex->state == EXPORT_FAILED ? ex->open_err : 0;
+  put_export_locked (ex);
+  return err;
+}
+
 /* The export of that name with one file more.  Opened by whoever comes first; the others wait for him. */
 static int
 get_export (struct pagecache *pc, const char *asked, struct export **ret)
@@ -769,7 +793,12 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
       ex->files++;
       goto found;
     }
-    pthread_cond_wait (&pc->changed, &pc->table.mutex);
+    if (ex->state != EXPORT_OPENING)
+      pthread_cond_wait (&pc->changed, &pc->table.mutex);
+    else if ((err = wait_for_opener_locked (ex)) != 0) {
+      lock_drop (&pc->table);
+      return err;
+    }
   }
   err = new_export_locked (pc, name, &ex);
   lock_drop (&pc->table);
@@ -779,12 +808,13 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
   lock_take (&pc->table);
   ex->canonical = canonical;    /* not before: others look for names meanwhile */
   if (err) {
-    forget_export_locked (ex);  /* a name that failed leaves nothing (D9) */
+    forget_export_locked (ex, err);     /* a name that failed leaves nothing (D9) */
     lock_drop (&pc->table);
     return err;
   }
   same = meet_same_locked (ex);
   ex->state = EXPORT_READY;
+  pthread_cond_broadcast (&pc->changed);
   if (same) {
     same->files++;
     destroy_export (ex);
@@ -792,7 +822,6 @@ get_export (struct pagecache *pc, const char *asked, struct export **ret)
   }
   else
     ex->files++;
-  pthread_cond_broadcast (&pc->changed);
  found:
   pc->nfiles++;
   lock_drop (&pc->table);

@@ -70,6 +70,9 @@ pagecache_drain (struct pagecache *pc, uint64_t *lost_bytes)
   if (lost_bytes)
     *lost_bytes = 0;
   atomic_store (&pc->draining, true);
+  /* A client that waits for its export would keep the server from its end for all of `reconnect'. */
+  if (pc->factory.cancel)
+    pc->factory.cancel (pc->factory.arg);
   if (pc->opt.mode == PAGECACHE_NONE || !pc->started)
     return 0;
   /* From now on a write is at the origin before its reply. */

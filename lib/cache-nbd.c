@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 struct nbd_factory {
   struct nbdlink_params *params;
   struct clock clock;
+  int cancel_fd;                /* can be read from when nothing shall be connected to any more */
 };
 
 static int
@@ -37,7 +39,7 @@ nbd_open (void *arg, const char *name, struct evloop *loop, struct origin **ret,
 {
   struct nbd_factory *f = arg;
 
-  return origin_nbd_open (f->params, name, loop, ret, canonical, why);
+  return origin_nbd_open (f->params, name, f->cancel_fd, loop, ret, canonical, why);
 }
 
 /* At most so long: whoever looks has a client waiting, and the server may be one that talks to one at a time. */
@@ -86,7 +88,15 @@ nbd_list (void *arg, int (*fn) (void *, const char *, const char *), void *fn_ar
 {
   struct nbd_factory *f = arg;
 
-  return nbdlink_list (f->params, &f->clock, fn, fn_arg, why);
+  return nbdlink_list (f->params, f->cancel_fd, &f->clock, fn, fn_arg, why);
+}
+
+static void
+nbd_cancel (void *arg)
+{
+  struct nbd_factory *f = arg;
+
+  eventfd_write (f->cancel_fd, 1);      /* fails only when it has been canceled 2^64 times */
 }
 
 static void
@@ -94,6 +104,7 @@ nbd_free (void *arg)
 {
   struct nbd_factory *f = arg;
 
+  close (f->cancel_fd);
   nbdlink_params_free (f->params);
   free (f);
 }
@@ -112,7 +123,8 @@ pagecache_create (const struct pagecache_options *opt, struct pagecache **ret)
 {
   struct nbd_factory *f = calloc (1, sizeof *f);
   struct cache_factory factory = {
-    .probe = nbd_probe, .open = nbd_open, .look = nbd_look, .list = nbd_list, .free = nbd_free, .arg = f,
+    .probe = nbd_probe, .open = nbd_open, .look = nbd_look, .list = nbd_list, .cancel = nbd_cancel,
+    .free = nbd_free, .arg = f,
   };
   struct pagecache_origin origin = opt->origin;
   char *why = NULL;
@@ -123,11 +135,14 @@ pagecache_create (const struct pagecache_options *opt, struct pagecache **ret)
   f->clock = (struct clock) CLOCK_REAL_INIT;
   if (opt->mode == PAGECACHE_NONE)
     origin.connections = 1;     /* one for each client (D17): what it flushes is what it wrote */
-  err = nbdlink_params_create (&origin, &f->params, &why);
+  f->cancel_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  err = f->cancel_fd == -1 ? errno : nbdlink_params_create (&origin, &f->params, &why);
   if (err) {
     if (why)
       say (opt, why);
     free (why);
+    if (f->cancel_fd != -1)
+      close (f->cancel_fd);
     free (f);
     return err;
   }

@@ -16,7 +16,7 @@
 #define MAX_IDS (1u << FRAME_ID_BITS)
 #define MAX_EMPTY 1000          /* exports without a file that hold nothing (D9) */
 
-enum export_state { EXPORT_OPENING, EXPORT_READY, EXPORT_CLOSING };
+enum export_state { EXPORT_OPENING, EXPORT_READY, EXPORT_CLOSING, EXPORT_FAILED };
 
 struct export {
   struct pagecache *pc;
@@ -27,7 +27,8 @@ struct export {
   struct origin *origin;
   uint32_t id;
   unsigned files;               /* open handles */
-  unsigned refs;                /* reclaim, turn, drain, look: it may not be freed */
+  unsigned refs;                /* reclaim, turn, drain, look, who waits while it is opened: it may not be freed */
+  int open_err;                 /* FAILED: why */
   bool looking;                 /* who opens it waits */
   bool configured;              /* the export that the parameters name, not a client */
   bool had_turn;                /* others that waited longer go first */
@@ -41,7 +42,7 @@ struct export {
   _Atomic uint64_t end;         /* the origin's, where it is less than info.size */
   _Atomic bool stale;           /* to be made anew when nobody has it open */
   _Atomic uint64_t look_after_ns;
-  bool reported;                /* that it differs; the looker's */
+  char *differs;                /* what the last look found, if anything; the looker's */
   struct log_limit limit, urgent;       /* of what the origin has to say; of its errors */
 };
 

@@ -11,7 +11,9 @@
  *   told: size                       beyond the smaller end: EIO;      clean: made anew
  *                                    a larger one is not taken         dirty: as with files
  *   told: anything else              everything EIO until it is right  the same
- *   looked: anything                 clean pages go, once in the log   the same
+ *   looked: anything                 clean pages go, once, and not     the same
+ *                                    again while it differs in the
+ *                                    same way; a line in the log
  *
  * In each case clean pages are dropped, because they may be another disk's (S-27), and dirty bytes stay.
  *
@@ -126,19 +128,25 @@ look (struct export *ex, bool opening)
   log_debug (revalidate, &pc->log, "%s: looked: %s", ex->origin->name,
              err ? strerror (err) : differs ? differs : "as it was");
   atomic_store (&ex->look_after_ns, err ? clock_now (pc->clock) + RETRY_NS : 0);
-  if (!differs)
-    ex->reported = false;
+  if (err)
+    return false;
+  if (!differs) {
+    free (ex->differs);
+    ex->differs = NULL;
+  }
   else if (opening && export_unsaved (ex) == 0) {
     log_warning (&pc->log, "%s: the origin is not what it was: %s; what was cached is dropped", ex->origin->name,
                  differs);
     all = true;
   }
-  else {
-    if (!ex->reported)
-      log_error (&pc->log, "%s: the origin is not what it was: %s; unchanged blocks are dropped, %" PRIu64
-                 " bytes that clients wrote are kept", ex->origin->name, differs, export_unsaved (ex));
-    ex->reported = true;
+  /* One that grew differs at every look until nobody has it open. */
+  else if (!ex->differs || strcmp (ex->differs, differs) != 0) {
+    log_error (&pc->log, "%s: the origin is not what it was: %s; unchanged blocks are dropped, %" PRIu64
+               " bytes that clients wrote are kept", ex->origin->name, differs, export_unsaved (ex));
     inode_invalidate (ex->ino, RANGE_ALL);
+    free (ex->differs);
+    ex->differs = differs;
+    differs = NULL;
   }
   free (differs);
   return all;

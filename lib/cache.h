@@ -24,6 +24,10 @@ struct cache_factory {
   int (*look) (void *arg, const char *name, const struct origin *was, const char *canonical, char **differs);
 
   int (*list) (void *arg, int (*fn) (void *, const char *, const char *), void *fn_arg, char **why);
+
+  /* Whoever is in open () or list () comes back soon with ECANCELED, and so does who calls them later.  May be NULL. */
+  void (*cancel) (void *arg);
+
   void (*free) (void *arg);
   void *arg;
 };

@@ -813,7 +813,7 @@ option_done (void *opaque, int *err)
 }
 
 int
-nbdlink_list (const struct nbdlink_params *p, struct clock *clock,
+nbdlink_list (const struct nbdlink_params *p, int cancel_fd, struct clock *clock,
               int (*fn) (void *arg, const char *name, const char *description), void *arg,
               char **why)
 {
@@ -825,7 +825,7 @@ nbdlink_list (const struct nbdlink_params *p, struct clock *clock,
   size_t i;
   int err;
 
-  err = attempt_connect (&a, p, "", false, true, -1, clock, why);
+  err = attempt_connect (&a, p, "", false, true, cancel_fd, clock, why);
   if (err != 0)
     return err;
   if (nbd_aio_opt_list (a.h, came, done) == -1)

@@ -111,7 +111,7 @@ extern int nbdlink_probe (const struct nbdlink_params *, struct clock *, struct 
 
 /* The server's exports, at most 10000; fn != 0 stops and is returned. */
 PC_MUST_CHECK
-extern int nbdlink_list (const struct nbdlink_params *, struct clock *,
+extern int nbdlink_list (const struct nbdlink_params *, int cancel_fd, struct clock *,
                          int (*fn) (void *arg, const char *name, const char *description),
                          void *arg, char **why);
 

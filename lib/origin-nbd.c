@@ -144,23 +144,27 @@ on_timer (struct evloop_timer *timer)
 static bool
 is_final (int err)
 {
-  return err == ENOENT || err == EPERM || err == EINVAL || err == ENOMEM || err == EMFILE || err == ENFILE;
+  return err == ENOENT || err == EPERM || err == EINVAL || err == ENOMEM || err == EMFILE || err == ENFILE
+    || err == ECANCELED;
 }
 
 /* In the thread that opens: try until reconnect_ns has passed. */
 static int
-connect_patiently (const struct nbdlink_params *params, const char *name, bool structured,
+connect_patiently (const struct nbdlink_params *params, const char *name, bool structured, int cancel_fd,
                    struct clock *clock, struct nbdlink *link, char **why)
 {
+  struct pollfd canceled = { .fd = cancel_fd, .events = POLLIN };
   uint64_t start = clock_now (clock), backoff = NBDPOOL_BACKOFF_MIN_NS;
   int err;
 
   for (;;) {
-    err = nbdlink_connect (params, name, structured, -1, clock, link, why);
+    err = nbdlink_connect (params, name, structured, cancel_fd, clock, link, why);
     if (err == 0 || is_final (err) || clock_now (clock) + backoff - start >= params->reconnect_ns)
       return err;
+    if (poll (&canceled, 1, backoff / NSEC_PER_MSEC) > 0)
+      return ECANCELED;         /* and why it was still being tried */
     free (*why);
-    poll (NULL, 0, backoff / NSEC_PER_MSEC);
+    *why = NULL;
     backoff = 2 * backoff < NBDPOOL_BACKOFF_MAX_NS ? 2 * backoff : NBDPOOL_BACKOFF_MAX_NS;
   }
 }
@@ -258,7 +262,7 @@ make_origin (const struct nbdlink_params *params, const char *name, struct evloo
 }
 
 int
-origin_nbd_open (const struct nbdlink_params *params, const char *name, struct evloop *loop,
+origin_nbd_open (const struct nbdlink_params *params, const char *name, int cancel_fd, struct evloop *loop,
                  struct origin **ret, char **canonical, char **why)
 {
   struct opening opening = { .data.fd = -1, .meta.fd = -1 };
@@ -274,7 +278,7 @@ origin_nbd_open (const struct nbdlink_params *params, const char *name, struct e
    * connections are allowed it serves block status from now on, and data goes over one
    * with simple replies (D10, nbd.L-14).
    */
-  err = connect_patiently (params, name, true, evloop_clock (loop), &opening.data, why);
+  err = connect_patiently (params, name, true, cancel_fd, evloop_clock (loop), &opening.data, why);
   if (err != 0)
     return err;
   err = make_origin (params, name, loop, &opening.data, &opening.pool);
@@ -283,7 +287,7 @@ origin_nbd_open (const struct nbdlink_params *params, const char *name, struct e
   if (!opening.pool->single && opening.data.structured && opening.data.extents) {
     opening.meta = opening.data;
     opening.data.fd = -1;
-    err = connect_patiently (params, name, false, evloop_clock (loop), &opening.data, why);
+    err = connect_patiently (params, name, false, cancel_fd, evloop_clock (loop), &opening.data, why);
     if (err == 0 && nbdtend_compare (opening.pool, &opening.data) != NULL)
       err = EIO;
     if (err != 0)

@@ -35,12 +35,12 @@
 
 /* Connect once and keep it: blocks until the export is negotiated, for at most
  * reconnect_ns if the server
- * cannot be reached.  name NULL: the configured export.  *canonical: as the server
- * calls it, or NULL; freed by the
+ * cannot be reached, and until cancel_fd (-1: never) can be read from: ECANCELED.  A name look-up is
+ * not cut short.  name NULL: the configured export.  *canonical: as the server calls it, or NULL; freed by the
  * caller.  params must outlive the origin.
  */
 PC_MUST_CHECK
-extern int origin_nbd_open (const struct nbdlink_params *params, const char *name,
+extern int origin_nbd_open (const struct nbdlink_params *params, const char *name, int cancel_fd,
                             struct evloop *loop, struct origin **ret, char **canonical,
                             char **why);
 

@@ -114,7 +114,8 @@ extern int pagecache_start (struct pagecache *);
 
 /* Write everything back and flush, for at most as long as `reconnect` says when the origin is away; later
  * writes are written through.  0: everything is durable at the origin.  EIO: the log names what is lost; lost_bytes says
- * how much.  May be called from any thread, more than once, also while files are open.
+ * how much.  May be called from any thread, more than once, also while files are open.  It is for the end: whoever is
+ * opening an export whose origin must be connected to first, or listing exports, gets ECANCELED, then and later.
  */
 extern int pagecache_drain (struct pagecache *, uint64_t *lost_bytes);
 

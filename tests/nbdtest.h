@@ -159,7 +159,7 @@ fixture_begin (struct fixture *f, const char *name)
     .lost = on_lost_, .failed = on_failed_, .notice = on_notice_, .arg = f
   };
   char *why;
-  int err = origin_nbd_open (f->params, name, f->loop, &f->origin, &f->canonical, &why);
+  int err = origin_nbd_open (f->params, name, -1, f->loop, &f->origin, &f->canonical, &why);
 
   if (err != 0)
     fail_msg ("%s", why != NULL ? why : strerror (err));

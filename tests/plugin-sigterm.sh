@@ -86,6 +86,36 @@ restart_origin
 lines=$(grep -c 'aborting sleep' "$cache_log" || :)
 at_most "lines about sleep of 16 requests that wait" "$lines" 40
 
+# Clients that wait for an export whose origin is away do not hold up the end, however many.
+start_cache "${options[@]}" dynamic-export=true
+kill_origin
+client "
+def begins(name):
+    h = nbd.NBD()
+    h.set_export_name(name)
+    h.aio_connect_unix('$cache_sock')
+    return h
+opening = [begins('') for _ in range(3)]
+until = time.monotonic() + 0.5
+while time.monotonic() < until:
+    for h in opening:
+        h.poll(10)"
+began=$EPOCHREALTIME
+kill_nbdkit cache TERM
+client "
+while opening and time.monotonic() < until + 20 * $pc_slowness:
+    for h in opening:
+        try:
+            h.poll(10)
+        except nbd.Error:
+            pass
+    opening = [h for h in opening if not (h.aio_is_dead() or h.aio_is_closed())]
+opening = h = None"
+wait_nbdkit cache || fail "the cache ended with $?"
+took=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
+at_most "seconds from SIGTERM to the end while clients wait for an export" "$took" $((5 * pc_slowness))
+restart_origin
+
 # The origin does not come back: a line for what is lost, and a bad end (nbd.B-96).
 start_cache "${options[@]}" reconnect=1
 # The last close begins to write back: it comes as far as the door.

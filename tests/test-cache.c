@@ -10,6 +10,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -77,14 +78,16 @@ static int
 mem_look (void *arg, const char *name, const struct origin *was, const char *canonical, char **differs)
 {
   struct world *w = arg;
+  uint64_t size;
 
   (void) name;
   (void) canonical;
-  w->looks++;
+  __atomic_add_fetch (&w->looks, 1, __ATOMIC_ACQ_REL);
   if (w->meanwhile)
     w->meanwhile (w);
-  if (was->info.size != w->info.size)
-    *differs = strdup ("another size");
+  size = __atomic_load_n (&w->info.size, __ATOMIC_ACQUIRE);
+  if (was->info.size != size && asprintf (differs, "%u MiB", (unsigned) (size >> 20)) == -1)
+    return ENOMEM;
   return 0;
 }
 
@@ -424,6 +427,112 @@ TEST (counters_have_the_name_of_the_origin_or_that_of_the_client_or_that_of_the_
     pagecache_close (f);
     pagecache_free (pc);
   }
+}
+
+/* An origin that is away: who opens it waits for it, and in vain. */
+static struct {
+  _Atomic unsigned opens, asked;
+  atomic_bool over;
+} away;
+
+static int
+away_open (void *arg, const char *name, struct evloop *loop, struct origin **ret, char **canonical, char **why)
+{
+  (void) arg;
+  (void) name;
+  (void) loop;
+  (void) ret;
+  (void) canonical;
+  (void) why;
+  atomic_fetch_add (&away.opens, 1);
+  while (!atomic_load (&away.over))
+    sched_yield ();
+  return ETIMEDOUT;
+}
+
+static void *
+open_away (void *arg)
+{
+  struct worker *w = arg;
+  struct pagecache_file *f;
+
+  atomic_fetch_add (&away.asked, 1);
+  w->err = pagecache_open (w->pc, "away", false, &f);
+  return NULL;
+}
+
+TEST (those_who_wait_for_an_export_that_cannot_be_opened_do_not_try_one_after_the_other)
+{
+  struct world world = { .open = away_open };
+  struct pagecache *pc = start (&world, NULL);
+  struct worker w[4] = { 0 };
+  unsigned i;
+
+  for (i = 0; i < 4; i++) {
+    w[i].pc = pc;
+    assert_int_equal (pthread_create (&w[i].thread, NULL, open_away, &w[i]), 0);
+  }
+  while (atomic_load (&away.opens) < 1 || atomic_load (&away.asked) < 4)
+    sched_yield ();
+  /* One that was not there yet tries by itself: not all three are so late. */
+  poll (NULL, 0, 50);
+  atomic_store (&away.over, true);
+  for (i = 0; i < 4; i++) {
+    pthread_join (w[i].thread, NULL);
+    assert_int_equal (w[i].err, ETIMEDOUT);
+  }
+  assert_true (atomic_load (&away.opens) < 4);
+  pagecache_free (pc);
+}
+
+static void
+tune_looking (struct pagecache_options *o)
+{
+  o->revalidate = PAGECACHE_REVALIDATE_INTERVAL;
+  o->revalidate_ns = 10 * NSEC_PER_MSEC;
+}
+
+/* ...and that has been looked at more than once. */
+static void
+now_has (struct world *w, uint64_t size)
+{
+  unsigned before;
+
+  __atomic_store_n (&w->info.size, size, __ATOMIC_RELEASE);
+  before = __atomic_load_n (&w->looks, __ATOMIC_ACQUIRE);
+
+  /* The second of them has begun after this, and the third after the second was over. */
+  while (__atomic_load_n (&w->looks, __ATOMIC_ACQUIRE) < before + 3)
+    sched_yield ();
+}
+
+TEST (an_origin_that_grew_empties_the_cache_once_and_not_at_every_look)
+{
+  struct world world = { 0 };
+  struct pagecache *pc = start (&world, tune_looking);
+  struct pagecache_file *f;
+  unsigned char buf[4096];
+  size_t reads;
+
+  assert_int_equal (pagecache_open (pc, NULL, false, &f), 0);
+  assert_int_equal (pagecache_read (f, buf, sizeof buf, 0), 0);
+  reads = origin_mem_count (world.last, ORIGIN_READ);
+  now_has (&world, 2 * SIZE);
+  assert_int_equal (pagecache_read (f, buf, sizeof buf, 0), 0);
+  assert_int_equal (origin_mem_count (world.last, ORIGIN_READ), ++reads);
+  now_has (&world, 2 * SIZE);
+  assert_int_equal (pagecache_read (f, buf, sizeof buf, 0), 0);
+  assert_int_equal (origin_mem_count (world.last, ORIGIN_READ), reads);
+  /* Another difference is another disk, and so it is after there was none. */
+  now_has (&world, 3 * SIZE);
+  assert_int_equal (pagecache_read (f, buf, sizeof buf, 0), 0);
+  assert_int_equal (origin_mem_count (world.last, ORIGIN_READ), ++reads);
+  now_has (&world, SIZE);
+  now_has (&world, 3 * SIZE);
+  assert_int_equal (pagecache_read (f, buf, sizeof buf, 0), 0);
+  assert_int_equal (origin_mem_count (world.last, ORIGIN_READ), ++reads);
+  pagecache_close (f);
+  pagecache_free (pc);
 }
 
 static atomic_bool opened;
@@ -927,6 +1036,8 @@ main (void)
     cmocka_unit_test (who_comes_first_by_another_name_finds_the_disk_as_it_is_now),
     cmocka_unit_test (who_comes_by_another_name_while_the_disk_is_looked_at_waits),
     cmocka_unit_test (counters_have_the_name_of_the_origin_or_that_of_the_client_or_that_of_the_parameters),
+    cmocka_unit_test (those_who_wait_for_an_export_that_cannot_be_opened_do_not_try_one_after_the_other),
+    cmocka_unit_test (an_origin_that_grew_empties_the_cache_once_and_not_at_every_look),
     cmocka_unit_test (an_export_that_is_opened_waits_for_memory),
     cmocka_unit_test (exports_that_nobody_uses_make_way_for_one_that_is_opened),
     cmocka_unit_test (more_exports_in_use_than_memory_holds_are_refused),

@@ -308,7 +308,7 @@ TEST (exports_are_listed)
   nbdserver_init (&s);
   nbdserver_start (&s, "size=1M exports=a,b,stop,d");
   p = params_for (s.socket);
-  assert_int_equal (nbdlink_list (p, &real_clock, note_name, names, &why), 77);
+  assert_int_equal (nbdlink_list (p, -1, &real_clock, note_name, names, &why), 77);
   assert_string_equal (names, "a,b,stop,");
   nbdlink_params_free (p);
   nbdserver_release (&s);

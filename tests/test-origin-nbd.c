@@ -461,7 +461,7 @@ TEST (without_descriptors_an_open_fails_at_once_and_says_so)
     few.rlim_cur = (unsigned) dup_of_0 + left;
     assert_int_equal (setrlimit (RLIMIT_NOFILE, &few), 0);
     canonical = why = NULL;
-    err = origin_nbd_open (f.params, NULL, f.loop, &origin, &canonical, &why);
+    err = origin_nbd_open (f.params, NULL, -1, f.loop, &origin, &canonical, &why);
     assert_int_equal (setrlimit (RLIMIT_NOFILE, &before), 0);
     if (err == 0)
       origin_close (origin);
