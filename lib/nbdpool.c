@@ -671,6 +671,7 @@ put_kick (struct nbdconn *c)
 void
 nbdpool_release (struct nbdconn *c)
 {
+  const struct linger abandon = { .l_onoff = 1, .l_linger = 0 };
   struct nbdpool *p = c->pool;
   struct list gone;
   struct list_node *node;
@@ -678,16 +679,22 @@ nbdpool_release (struct nbdconn *c)
   list_init (&gone);
   lock_take (&p->lock);
   list_remove (&c->node);
+  /* What the system still has of older writes must not arrive after the newer ones: it is thrown away, where the
+   * kind of socket can (TCP).
+   */
+  if (!list_is_empty (&c->unanswered) && !p->closing)
+    setsockopt (c->wire.link.fd, SOL_SOCKET, SO_LINGER, &abandon, sizeof abandon);
   while ((node = list_pop_front (&c->unanswered)) != NULL)
     nbdpool_add_answer (&gone, container_of (node, struct origin_req, node),
                         p->closing ? ECANCELED : ENOTCONN);
   lock_drop (&p->lock);
-  nbdpool_answer_all (&gone);
-
-  put_kick (c);
+  /* Before the newer ones set out. */
   event_free (c->readable);
   event_free (c->writable);
   close (c->wire.link.fd);
+  nbdpool_answer_all (&gone);
+
+  put_kick (c);
   free (c);
 }
 
