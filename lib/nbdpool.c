@@ -823,25 +823,29 @@ nbdpool_deliver (struct nbdconn *c)
   return on;
 }
 
-static void
+/* False: the system has no memory for it. */
+static bool
 set_event (struct event *event, bool *added, bool wanted)
 {
   if (wanted == *added)
-    return;
-  *added = wanted;
-  if (wanted)
-    event_add (event, NULL);
-  else
+    return true;
+  if (wanted && event_add (event, NULL) == -1)
+    return false;
+  if (!wanted)
     event_del (event);
+  *added = wanted;
+  return true;
 }
 
-static void
+/* False: nobody would read c, or write what is left to be written. */
+static bool
 settle_events (struct nbdconn *c, bool drives)
 {
   unsigned dir = nbd_aio_get_direction (c->wire.link.h);
+  bool ok = true;
 
-  set_event (c->readable, &c->reading, drives && (dir & LIBNBD_AIO_DIRECTION_READ));
-  set_event (c->writable, &c->writing, dir & LIBNBD_AIO_DIRECTION_WRITE);
+  ok &= set_event (c->readable, &c->reading, drives && (dir & LIBNBD_AIO_DIRECTION_READ));
+  ok &= set_event (c->writable, &c->writing, dir & LIBNBD_AIO_DIRECTION_WRITE);
   if (atomic_load_explicit (&c->writing_seen, memory_order_relaxed) != c->writing)
     atomic_store (&c->writing_seen, c->writing);
   /* Either we see now what another thread's send left to be written, or it sees our
@@ -849,9 +853,10 @@ settle_events (struct nbdconn *c, bool drives)
    */
   atomic_thread_fence (memory_order_seq_cst);
   if (!c->writing && (nbd_aio_get_direction (c->wire.link.h) & LIBNBD_AIO_DIRECTION_WRITE)) {
-    set_event (c->writable, &c->writing, true);
+    ok &= set_event (c->writable, &c->writing, true);
     atomic_store (&c->writing_seen, true);
   }
+  return ok;
 }
 
 /* Why c ends now, or NULL; closed and dead are libnbd's words. */
@@ -917,8 +922,8 @@ nbdpool_service (struct nbdconn *c)
   }
   send_all (&r.sends);
   tell_extents (p, &r);
-  if (why == NULL)
-    settle_events (c, drives);
+  if (why == NULL && !settle_events (c, drives))
+    nbdpool_die (c, "the system had no memory to watch its socket");
   nbdpool_answer_all (&r.answers);
 }
 

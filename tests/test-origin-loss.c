@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/event.h>
 #include <libnbd.h>
 
 #include "nbdtest.h"
@@ -256,6 +257,38 @@ TEST (nor_does_what_had_a_connection_and_was_not_sent_when_that_was_lost)
   atomic_store (&hold, false);
   pthread_join (thread, NULL);
   asks_wait (a, 1, ETIMEDOUT);
+  fixture_close (&f);
+}
+
+/* The system has no memory just when a socket is to be watched for room. */
+static _Atomic bool no_memory;
+
+int
+event_add (struct event *event, const struct timeval *timeout)
+{
+  int (*real) (struct event *, const struct timeval *) = dlsym (RTLD_NEXT, "event_add");
+
+  if ((event_get_events (event) & EV_WRITE) && atomic_exchange (&no_memory, false))
+    return -1;
+  return real (event, timeout);
+}
+
+TEST (a_connection_that_cannot_be_watched_is_given_up_at_once)
+{
+  struct fixture f;
+  struct ask *a = asks (1);
+
+  fixture_open (&f, "size=8M multiconn=no", NULL);
+  nbdserver_pause (&f.server);
+  atomic_store (&no_memory, true);
+  ask_one (&f, a, ORIGIN_WRITE, 0, 4 * M, ORIGIN_PRIO_WRITEBACK);
+  WAIT_FOR (f.nlost == 1);
+  assert_true (said (&f, "no memory to watch its socket"));
+  nbdserver_go_on (&f.server);
+  while (asks_pending (a, 1) > 0)
+    if (nbdserver_died (&f.server))
+      nbdserver_start (&f.server, "size=8M multiconn=no");
+  asks_wait (a, 1, ENOTCONN);
   fixture_close (&f);
 }
 
@@ -726,6 +759,7 @@ main (void)
     cmocka_unit_test (requests_wait_at_the_gate_for_so_long_and_no_longer),
     cmocka_unit_test (with_reconnect_0_nothing_waits),
     cmocka_unit_test (nor_does_what_had_a_connection_and_was_not_sent_when_that_was_lost),
+    cmocka_unit_test (a_connection_that_cannot_be_watched_is_given_up_at_once),
     cmocka_unit_test (a_server_that_stops_is_given_up_and_its_reads_go_to_the_next),
     cmocka_unit_test (a_server_that_stops_and_goes_on_answers_after_all),
     cmocka_unit_test (a_write_that_a_server_still_works_on_is_answered_when_the_quarantine_is_over),
