@@ -545,6 +545,17 @@ memfile_populate (struct memfile *m, uint32_t n)
   return done;
 }
 
+bool
+memfile_never_used (struct memfile *m)
+{
+  bool any;
+
+  lock_take (&m->lock);
+  any = m->bare.count > 0 || m->nr_moving > 0;
+  lock_drop (&m->lock);
+  return any;
+}
+
 static void
 check_failed (const struct memfile *m, const char *what, uint32_t frame)
 {

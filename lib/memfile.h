@@ -185,6 +185,9 @@ extern uint32_t memfile_shrink (struct memfile *, uint32_t n);
  */
 extern uint32_t memfile_populate (struct memfile *, uint32_t n);
 
+/* Is there a free frame without memory behind it, or one that is just getting or losing it? */
+extern bool memfile_never_used (struct memfile *);
+
 /* Aborts unless every frame is in exactly one state and the sums agree.  At any time, but alloc and put by
  * other threads wait meanwhile.
  */

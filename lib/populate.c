@@ -5,6 +5,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <signal.h>
 
 #include "populate.h"
 
@@ -41,6 +42,8 @@ run (void *arg)
       return NULL;
     while (!atomic_load (&p->stop) && (n = missing (p)) > 0)
       if (memfile_populate (p->mf, n) == 0) {
+        if (memfile_never_used (p->mf))
+          break;                /* the budget, or the system, has no more just now: another time */
         atomic_store (&p->done, true);
         return NULL;
       }
@@ -50,6 +53,7 @@ run (void *arg)
 int
 populate_start (struct populate *p, struct memfile *mf, uint32_t first, uint32_t ahead)
 {
+  sigset_t all, before;
   int err;
 
   p->mf = mf;
@@ -59,7 +63,10 @@ populate_start (struct populate *p, struct memfile *mf, uint32_t first, uint32_t
   p->stop = p->done = p->begun = false;
   if (sem_init (&p->work, 0, 0) == -1)
     return errno;
+  sigfillset (&all);            /* signals are for the program's own threads (K-13) */
+  pthread_sigmask (SIG_SETMASK, &all, &before);
   err = pthread_create (&p->thread, NULL, run, p);
+  pthread_sigmask (SIG_SETMASK, &before, NULL);
   if (err) {
     sem_destroy (&p->work);
     return err;

@@ -7,9 +7,10 @@
  * The first touch of a page of a memfd costs as much as three copies of it, and it is paid by the loop, which reads
  * answers into frames, or by a writer.  With the first open one thread populates `first` frames, before much is read, and
  * from then on keeps `ahead` of them populated, in steps of 2 MiB.  When there is nothing left that was never used, its work
- * is done for good: evicted frames keep their memory.
+ * is done for good: evicted frames keep their memory.  Where the budget or the system has none just then, it is tried again with
+ * the next that are taken.
  *
- * Threads  populate_note from any, with any lock held: one atomic addition, now and then a semaphore.
+ * Threads  one, with all signals blocked (K-13).  populate_note from any, with any lock held: one atomic addition, now and then a semaphore.
  * Memory   charged to the budget by memfile_populate; given back by memfile_shrink like any free frame.
  */
 #ifndef PC_POPULATE_H

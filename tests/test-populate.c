@@ -6,8 +6,11 @@
 
 #include "test.h"
 
+#include <dirent.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "populate.h"
@@ -88,6 +91,59 @@ TEST (no_frame_more_than_was_asked_for)
   tear_down (&b);
 }
 
+/* For a moment others have all that there is. */
+TEST (where_there_was_no_room_it_is_tried_again)
+{
+  struct bed b;
+  uint64_t rest = (uint64_t) FRAMES * 4096;
+
+  set_up (&b, 0, 100);
+  assert_int_equal (budget_take (&b.budget, BUDGET_META, rest), 0);
+  populate_note (&b.p, 0);
+  poll (NULL, 0, 50);           /* it has tried by then, or the test is a little easier */
+  assert_int_equal (memfile_ready (b.mf), 0);
+  budget_give (&b.budget, BUDGET_META, rest);
+  populate_note (&b.p, 0);
+  wait_ready (&b, 100);
+  tear_down (&b);
+}
+
+TEST (its_thread_takes_no_signals)
+{
+  struct bed b;
+  struct dirent *d;
+  unsigned n = 0;
+  DIR *tasks;
+
+  set_up (&b, 0, 100);
+  populate_note (&b.p, 0);
+  wait_ready (&b, 100);         /* until it runs the system has them blocked for it */
+  tasks = opendir ("/proc/self/task");
+  assert_non_null (tasks);
+  while ((d = readdir (tasks)) != NULL) {
+    char path[300], line[200], name[100] = "";
+    unsigned long long blocked = 0;
+    FILE *fp;
+
+    snprintf (path, sizeof path, "/proc/self/task/%s/status", d->d_name);
+    fp = fopen (path, "r");
+    while (fp != NULL && fgets (line, sizeof line, fp) != NULL) {
+      sscanf (line, "Name: %99s", name);
+      sscanf (line, "SigBlk: %llx", &blocked);
+    }
+    if (fp != NULL)
+      fclose (fp);
+    if (strcmp (name, "pc-memory") != 0)
+      continue;
+    n++;
+    /* SIGHUP, SIGINT, SIGTERM */
+    assert_true ((blocked & 1) && (blocked & 2) && (blocked & 1 << 14));
+  }
+  closedir (tasks);
+  assert_int_equal (n, 1);
+  tear_down (&b);
+}
+
 /* What somebody took back meanwhile, because memory was short, is not had again at once. */
 TEST (there_is_more_at_first_and_only_once)
 {
@@ -164,6 +220,8 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (nothing_is_populated_before_somebody_begins),
     cmocka_unit_test (memory_is_kept_ahead_of_what_is_taken),
+    cmocka_unit_test (where_there_was_no_room_it_is_tried_again),
+    cmocka_unit_test (its_thread_takes_no_signals),
     cmocka_unit_test (no_frame_more_than_was_asked_for),
     cmocka_unit_test (there_is_more_at_first_and_only_once),
     cmocka_unit_test (what_is_in_use_counts_among_the_first),
