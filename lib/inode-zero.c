@@ -193,8 +193,13 @@ body_bulk (struct inode_op *op, struct range r, uint64_t *done)
 static bool
 finish (struct inode_op *op, int err)
 {
+  struct inode_env *env = op->ino->env;
+
   op->err = err;
-  inode_env_wake_memory (op->ino->env);
+  /* Some of it may be zeros by now, and nobody was told. */
+  if (err && op->stage != STAGE_BEGIN)
+    env->dirtied (env->hook_arg, op->ino);
+  inode_env_wake_memory (env);
   return true;
 }
 

@@ -1220,6 +1220,26 @@ TEST (where_nothing_gets_clean_what_needs_a_frame_fails)
   tear_down (&b);
 }
 
+/* The page it has zeroed is owed, though the rest failed. */
+TEST (a_zero_that_fails_half_way_tells_of_its_dirt)
+{
+  struct world_options o = { .nframes = 16, .dirty_max = 64 * PAGE, .dirty_background = 64 * PAGE };
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), o);
+  origin_mem_fail (b.o, ORIGIN_WRITE, ENOSPC, 0, 1000);
+  assert_ok (wr (&b, ones, 0, 16 * PAGE, 0));
+  assert_err (flush (&b), ENOSPC);
+  b.w.disk[0].dirtied = false;
+  assert_err (zero (&b, MIB, PAGE + 100, INODE_MAY_TRIM), EIO);
+  assert_int_equal (inode_get_dirty (b.ino).dirty, 17 * PAGE);
+  assert_true (b.w.disk[0].dirtied);
+  origin_mem_fail (b.o, ORIGIN_WRITE, 0, 0, 0);
+  assert_ok (flush (&b));
+  assert_is (origin_mem_durable (b.o) + MIB, 0, PAGE);
+  tear_down (&b);
+}
+
 TEST (a_writer_above_the_background_is_slowed_for_as_long_as_it_is_told)
 {
   struct world_options o = { .nframes = 256, .dirty_max = 128 * PAGE, .dirty_background = 8 * PAGE };
@@ -1451,6 +1471,7 @@ main (void)
     cmocka_unit_test_setup (a_failed_write_through_without_memory_ends, calm),
     cmocka_unit_test_setup (a_failed_write_through_takes_nothing_of_one_that_waits_for_frames, calm),
     cmocka_unit_test_setup (where_nothing_gets_clean_what_needs_a_frame_fails, calm),
+    cmocka_unit_test_setup (a_zero_that_fails_half_way_tells_of_its_dirt, calm),
     cmocka_unit_test_setup (a_writer_above_the_background_is_slowed_for_as_long_as_it_is_told, calm),
     cmocka_unit_test_setup (an_environment_that_cannot_be_made_takes_nothing, calm),
     cmocka_unit_test_setup (an_inode_without_memory_for_read_ahead_reads_without_it, calm),
