@@ -65,6 +65,7 @@ static struct {
 
   /* Clients that have an export open, or are about to. */
   _Atomic unsigned nclients;
+  _Atomic unsigned nlistings;           /* clients that are asking for the list of exports */
   _Atomic uint64_t let_go_after_ns;     /* exports have nothing to give until then */
 
   /* Guarded by handles_lock: close may be skipped when nbdkit quits (K-32). */
@@ -417,17 +418,45 @@ add_export (void *arg, const char *name, const char *description)
   return nbdkit_add_export (arg, name, description) == 0 ? 0 : ENOMEM;
 }
 
+/* Each has a connection to the origin of its own while it asks, and all may ask at once: that may not use up what is kept free,
+ * or an origin that is lost just then is not connected to again.
+ */
+#define MOST_LISTINGS 16u
+#define LIST_DESCRIPTORS 2
+
+/* Who wants to list is counted already. */
+static bool
+may_list (void)
+{
+  const char *why;
+
+  if (atomic_load (&plugin.nlistings) > MOST_LISTINGS)
+    why = "too many clients are asking for it";
+  else if (!has_descriptors (LIST_DESCRIPTORS))
+    why = "descriptors are short";
+  else
+    return true;
+  log_limited (&plugin.log, &plugin.limit, LOG_LEVEL_ERROR, "a client is refused the list of exports: %s", why);
+  nbdkit_set_error (EIO);
+  return false;
+}
+
 static int
 on_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
 {
   struct request r = {
     .who = "origin", .what = "list of exports", .limit = &plugin.limit,
   };
+  int ret = -1;
 
   (void) readonly, (void) is_tls;
   if (!plugin.options.cache.origin.dynamic_export)
     return nbdkit_use_default_export (exports);
-  return reply (&plugin.log, &r, pagecache_list (plugin.cache, add_export, exports));
+  atomic_fetch_add (&plugin.nlistings, 1);
+  if (may_list ())
+    ret = reply (&plugin.log, &r, pagecache_list (plugin.cache, add_export, exports));
+  atomic_fetch_sub (&plugin.nlistings, 1);
+  return ret;
 }
 
 static const char *

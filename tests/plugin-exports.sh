@@ -102,6 +102,37 @@ h.opt_abort()"
   wait $lister 2> /dev/null || :
 done
 
+# Each that asks for the list costs a connection to the origin: more than so many at once are refused.
+start_nbdkit origin "$testorigin" size=1M exports=a,b
+start_nbdkit cache "$plugin" socket="$origin_sock" dynamic-export=true
+kill -STOP "$origin_pid"
+start_client
+client "
+asking = []
+answers = []
+for i in range(20):
+    h = nbd.NBD()
+    h.set_opt_mode(True)
+    h.connect_unix('$cache_sock')
+    h.aio_opt_list(lambda *a: 0, lambda e: answers.append(e.value) or 1)
+    asking.append(h)
+until = time.monotonic() + 20 * $pc_slowness
+while len(answers) < 4 and time.monotonic() < until:
+    for h in [h for h in asking if h.aio_get_direction()]:
+        h.poll(10)
+assert len(answers) == 4 and all(answers), answers"
+kill -CONT "$origin_pid"
+client "
+until = time.monotonic() + 20 * $pc_slowness
+while len(answers) < 20 and time.monotonic() < until:
+    for h in [h for h in asking if h.aio_get_direction()]:
+        h.poll(10)
+assert len(answers) == 20 and answers.count(0) == 16, answers
+h = asking = None"
+grep -q 'refused the list of exports: too many' "$cache_log" || fail "no word about clients that were refused the list"
+stop_nbdkit cache || fail "the cache ended with $?"
+stop_nbdkit origin || fail "the origin ended with $?"
+
 # A description is passed on.
 requires_nbdkit_filter exportname
 start_nbdkit words --filter=exportname memory 1M exportdesc=fixed:'the disk of the words'
