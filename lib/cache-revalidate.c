@@ -18,7 +18,8 @@
  * In each case clean pages are dropped, because they may be another disk's (S-27), and dirty bytes stay.
  *
  * Threads  news come on the loop; a look is taken by the thread that opens, or by the one thread of
- *          this file.  A look lasts about a second at most and, after one that led nowhere, is not taken
+ *          this file.  A look lasts about a second at most, and as long as the look-up of a host's name, which
+ *          nothing cuts short.  After one that led nowhere it is not taken
  *          again for RETRY_NS: some servers talk to one client at a time, and we are that one.
  * Locks    the table, not while looking.
  */

@@ -19,7 +19,7 @@ struct cache_factory {
   int (*open) (void *arg, const char *name, struct evloop *, struct origin **, char **canonical, char **why);
 
   /* Connect, and compare with what open () found: 0 and a sentence (freed by the caller) or NULL; else nobody could
-   * say.  Blocks for about a second at most.  May be NULL.
+   * say.  Blocks for about a second at most, and for the look-up of a name.  May be NULL.
    */
   int (*look) (void *arg, const char *name, const struct origin *was, const char *canonical, char **differs);
 

@@ -684,7 +684,10 @@ tend_dying (struct nbdpool *p)
         break;
       }
       if (d->state == CONN_DYING)
-        nbdpool_wake (p);               /* users leave within microseconds: look again */
+        /* Users leave within microseconds, and the loop looks again; it does so all the while if one is kept from running,
+         * or closes another origin to make room (origin.h) before it drives this one.
+         */
+        nbdpool_wake (p);
     }
     lock_drop (&p->lock);
     if (c == NULL)

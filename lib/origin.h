@@ -138,7 +138,8 @@ struct origin_info {
  *
  * lost     connection `carrier` is gone: what it wrote and did not flush may be lost
  *          with it (UNSTABLE becomes DIRTY).  Comes before the done(ENOTCONN) of its
- *          requests, and before any done() of a request carried by a later connection.
+ *          requests, and before any done() of a request carried by a later connection; but for one that is made while
+ *          some thread is still in a call that concerns the lost one, so be ready for carriers that come a little out of order.
  * failed   the origin came back as something else (D14): err is EIO for good, or
  *          0 when it is right again.  Requests are answered accordingly.
  * resized  it came back with another size (D14): what lies at `end' or beyond fails until
@@ -231,7 +232,8 @@ extern void origin_tell (struct origin *, int level, const char *line);
  *   origin_promise_wait ()       it does, once, and perhaps not until the waiter is woken
  *   or origin_promise_end ()     it need not: what is still to come is left to the loop
  *
- * Between begin and wait or end the thread waits for nothing else.  The promise is the
+ * Between begin and wait or end the thread waits for nothing else, with one exception: a thread that makes room in memory may
+ * close another origin, which takes a second at worst.  The loop takes what it should drive after a while then.  The promise is the
  * thread's, for the code that waits does not know what the code that submits, deep inside an
  * operation, sends where.  The waiter is woken with waiter_wake, in done() or as its
  * consequence, by whoever has called origin code that runs done().
