@@ -51,6 +51,9 @@
  *          (SEG-11).
  *
  * The tree itself is in segtree.h; both are one interface.
+ *
+ * LONG: each function is a few lines on the same macros and types; half of them in another file would need all
+ * of these there, too.
  */
 
 #if defined SEGSET_NAME || !defined SEGSET_ALONE
