@@ -697,6 +697,8 @@ zero_mark (struct inode *ino, struct stripe *st, struct range r, enum zero_kind 
   v.seq = take_over_locked (&a);
   zeroset_put (&ino->zeros, r, &v, zero_acct, &a);
   taken_over_locked (&a, st);
+  if (a.any)
+    tokens_unsent_locked (ino, r);
   lock_drop (&ino->sync);
 }
 

@@ -455,6 +455,7 @@ extern bool sync_step (struct inode_op *);      /* true: safe, or op->err says w
 extern void sync_end (struct inode_op *);
 extern void tokens_wake_locked (struct inode *);
 extern void tokens_fail_locked (struct inode *, struct wb *, int err);
+extern void tokens_unsent_locked (struct inode *, struct range);
 extern void flush_carriers (struct inode *);
 
 /* What err, the origin's answer to a request of that kind for that range (a flush: all), means: ENOTCONN, once that has gone on for too long, EIO; then

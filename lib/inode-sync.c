@@ -37,7 +37,7 @@ sync_begin (struct inode_op *op, struct range r, unsigned flags)
   op->accepted_only = (flags & INODE_ACCEPTED) || !ino->can_flush;
   op->durable_fua = !range_equal (r, RANGE_ALL) && (flags & INODE_FUA) && ino->can_fua;
   op->want_flush = !op->durable_fua;
-  op->asked = false;
+  op->asked = op->unsent = false;
   lock_take (&ino->sync);
   op->s = gen_close_locked (ino);
   op->serial = ino->wb_serial;
@@ -215,7 +215,7 @@ sync_step (struct inode_op *op)
     op->err = op->sync_err;
     safe = true;
   }
-  else if (op->accepted_only || !op->want_flush || PLANTED (PLANT_FLUSH_FORGETS_UNSTABLE))
+  else if (op->accepted_only || !(op->want_flush || op->unsent) || PLANTED (PLANT_FLUSH_FORGETS_UNSTABLE))
     safe = true;
   else {
     if (op->need == UINT64_MAX)
@@ -241,6 +241,22 @@ tokens_wake_locked (struct inode *ino)
 
     if (op->sync_err || !range_equal (op->sync, RANGE_ALL) || !gen_pending_locked (ino, op->s))
       op->wake (op);
+  }
+}
+
+/* What is owed in r was taken for a request that sends it with FUA when the rest of its blocks has been read; but it is something
+ * else by now, or that request ended without it.  Whoever sends it may do so without FUA.
+ */
+void
+tokens_unsent_locked (struct inode *ino, struct range r)
+{
+  struct list_node *n;
+
+  list_for_each (n, &ino->tokens) {
+    struct inode_op *op = container_of (n, struct inode_op, node);
+
+    if (op->durable_fua && range_overlaps (op->sync, r))
+      op->unsent = true;
   }
 }
 

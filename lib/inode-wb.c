@@ -532,8 +532,12 @@ rmw_read_done (struct origin_req *req, int err)
     wb->rmw_read = true;
     wb_submit (ino, &ask, wb);
   }
-  else
+  else {
+    lock_take (&ino->sync);
+    tokens_unsent_locked (ino, wb->range);
+    lock_drop (&ino->sync);
     wb_end (wb, err);
+  }
 }
 
 static void

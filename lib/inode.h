@@ -214,6 +214,7 @@ struct inode_op {
   uint32_t serial;              /* write requests issued from this one on are ours to fail with */
   int sync_err;
   bool accepted_only, durable_fua, want_flush, asked;
+  bool unsent;                  /* what it sent for, or part of it, did not go with that request */
 
   struct inode_op_fill fill[INODE_OP_FILLS];
 };

@@ -1071,6 +1071,33 @@ TEST (who_reads_behind_a_shorter_end_that_is_none_any_more_waits_for_the_page)
   tear_down (&b);
 }
 
+/* The block of a FUA write is read first, and meanwhile its bytes become zeros; those are on their way for somebody who needs
+ * no FUA.  Answered without a flush, neither was safe.
+ */
+TEST (a_fua_write_that_became_zeros_before_it_was_sent_is_flushed)
+{
+  struct origin_info info = with_blocks (SIZE, PAGE, MIB);
+  struct task *w, *z;
+  struct bed b;
+
+  info.can_fua = true;
+  set_up_with (&b, info, (struct world_options) { 0 });
+  close_door (&b, ORIGIN_READ);
+  z = task (&b);                /* runs before the other, when both are woken */
+  w = wr (&b, ones, 0, 512, INODE_FUA);
+  inode_op_zero (&z->op, b.ino, at (0, PAGE), 0);
+  begin (&b, z);
+  assert_false (w->done || z->done);
+  close_door (&b, ORIGIN_FLUSH);
+  open_door (&b, ORIGIN_READ);
+  assert_ok (z);
+  assert_false (w->done && origin_mem_durable (b.o)[0] == orig (0));
+  open_door (&b, ORIGIN_FLUSH);
+  assert_ok (w);
+  assert_is (origin_mem_durable (b.o), 0, PAGE);
+  tear_down (&b);
+}
+
 /*----------------------------------------------------------------------*/
 /* Where zeros are made. */
 
@@ -1466,6 +1493,7 @@ main (void)
     cmocka_unit_test_setup (a_clean_page_that_leaves_when_its_block_is_chosen_is_sent_as_it_was, calm),
     cmocka_unit_test_setup (writers_are_who_wrote_in_this_second_or_the_one_before, calm),
     cmocka_unit_test_setup (who_reads_behind_a_shorter_end_that_is_none_any_more_waits_for_the_page, calm),
+    cmocka_unit_test_setup (a_fua_write_that_became_zeros_before_it_was_sent_is_flushed, calm),
     cmocka_unit_test_setup (zeros_are_made_with_no_lock_held, calm),
     cmocka_unit_test_setup (a_failed_write_through_leaves_no_bytes_in_either_mib, calm),
     cmocka_unit_test_setup (a_failed_write_through_without_memory_ends, calm),
