@@ -10,9 +10,9 @@
 #
 # Nothing is sent again in that mode, so writes may be lost with the origin, and reads may show it at once.  But (D17,
 # DUR-7) a flush that succeeds means that whatever was acknowledged before it was sent is durable, on all connections with
-# multi-conn and on its own without; unless a flush has failed on the same connection whose reply came later than that
-# acknowledgement, which has told it.  Of a write that was acknowledged while the flush was under way nobody here can say
-# which of them the server saw first.  What was told on one connection is still to be told on the others.
+# multi-conn and on its own without; unless a flush has failed on the same connection, which has told it.  Which of the two
+# the server answered first nobody here can say, if the write had begun when the reply of the flush came: so only what began
+# later is expected.  What was told on one connection is still to be told on the others.
 #
 # Each thread owns blocks, which nobody else writes.  What a block may hold is the last content that is known to be durable
 # and all that was written since, whether acknowledged or not.
@@ -30,8 +30,8 @@ BLOCKS = 64                                # a thread
 class Written:
     """One content of a block; acked: when its reply came, None if never."""
 
-    def __init__(self, tag, acked=None):
-        self.tag, self.acked = tag, acked
+    def __init__(self, tag, began, acked=None):
+        self.tag, self.began, self.acked = tag, began, acked
 
 
 class Worker(threading.Thread):
@@ -41,7 +41,7 @@ class Worker(threading.Thread):
         self.h = connect(load.path)        # noqa: F821, client.py's
         self.h.set_strict_mode(0)
         self.rnd = random.Random(seed * 1000 + number)
-        self.contents = [[Written(0, 0)] for _ in range(BLOCKS)]
+        self.contents = [[Written(0, 0, 0)] for _ in range(BLOCKS)]
         self.told = 0                      # when the reply of its last flush that failed came
         self.done = self.errors = self.failed = self.flushed = self.refused = 0
         self.enough = False
@@ -59,8 +59,8 @@ class Worker(threading.Thread):
         assert tag in may, "%x at %d, not one of %s" % (tag, self.at(block), may)
 
     def write(self, block):
-        w = Written(self.rnd.getrandbits(60) << 4 | 1)
         with self.load.lock:
+            w = Written(self.rnd.getrandbits(60) << 4 | 1, self.load.tick())
             self.contents[block].append(w)
         data = w.tag.to_bytes(8, "little") * (BLOCK // 8)
         self.h.pwrite(data, self.at(block))
@@ -87,7 +87,7 @@ class Worker(threading.Thread):
         """A flush that was sent then has succeeded, where one had failed by told; the lock is held."""
         for block, contents in enumerate(self.contents):
             covered = [i for i, w in enumerate(contents)
-                       if w.acked is not None and told < w.acked < sent]
+                       if w.acked is not None and told < w.began and w.acked < sent]
             if not covered:
                 continue
             last = covered[-1]
