@@ -235,6 +235,48 @@ TEST (zeros_with_fua_wait_for_what_goes_over_them)
   assert_true (nth > 2);
 }
 
+/* FUA over part of a block is sent when the rest of the block was read.  What of it is zeros by then goes with a request of
+ * somebody else, who asked for no FUA; what is not goes as it should have, so that the request itself ends well.
+ */
+TEST (a_write_with_fua_waits_for_zeros_that_go_over_one_of_its_blocks_while_they_are_read)
+{
+  struct task *t, *f;
+  struct bed b;
+
+  set_up_with (&b, with_blocks (SIZE, PAGE, 32 << 20), (struct world_options) { .nframes = 64 });
+  close_door (&b, ORIGIN_READ);
+  close_door (&b, ORIGIN_FLUSH);
+  t = wr (&b, twos, 0, PAGE + 512, INODE_FUA);
+  assert_int_equal (count (&b, ORIGIN_READ), 1);
+  assert_ok (zero (&b, 0, PAGE, INODE_MAY_TRIM));
+  f = flush (&b);
+  open_door (&b, ORIGIN_READ);
+  assert_int_equal (count (&b, ORIGIN_ZERO), 1);
+  assert_is (origin_mem_volatile (b.o), 0, PAGE);
+  assert_false (t->done);
+  open_door (&b, ORIGIN_FLUSH);
+  assert_ok (t);
+  assert_is (origin_mem_durable (b.o), 0, PAGE);
+  assert_is (origin_mem_durable (b.o) + PAGE, 2, 512);
+  assert_orig (origin_mem_durable (b.o) + PAGE + 512, PAGE + 512, PAGE - 512);
+  assert_ok (f);
+  tear_down (&b);
+}
+
+TEST (a_write_with_fua_over_part_of_a_block_is_durable_without_a_flush)
+{
+  struct task *t;
+  struct bed b;
+
+  set_up_with (&b, with_blocks (SIZE, PAGE, 32 << 20), (struct world_options) { .nframes = 64 });
+  t = wr (&b, twos, 0, 512, INODE_FUA);
+  assert_ok (t);
+  assert_int_equal (count (&b, ORIGIN_FLUSH), 0);
+  assert_is (origin_mem_durable (b.o), 2, 512);
+  assert_orig (origin_mem_durable (b.o) + 512, 512, PAGE - 512);
+  tear_down (&b);
+}
+
 static int
 calm (void **state)
 {
@@ -259,6 +301,8 @@ main (void)
     cmocka_unit_test_setup (a_flush_waits_for_what_replaces_what_it_waits_for, calm),
     cmocka_unit_test_setup (a_flush_waits_for_zeros_that_go_over_a_block_that_is_being_read_for_it, calm),
     cmocka_unit_test_setup (zeros_with_fua_wait_for_what_goes_over_them, calm),
+    cmocka_unit_test_setup (a_write_with_fua_waits_for_zeros_that_go_over_one_of_its_blocks_while_they_are_read, calm),
+    cmocka_unit_test_setup (a_write_with_fua_over_part_of_a_block_is_durable_without_a_flush, calm),
   };
 
   return cmocka_run_group_tests (tests, fill_patterns, NULL);
