@@ -80,13 +80,22 @@ tell () {
 }
 run 0 $first
 tell "after $((2 * first))"
-resident_before=$(resident "$cache_pid")
-run $first $((first + rounds))
-tell "after $((2 * (first + rounds)))"
-at_most "descriptors" "$(descriptors)" 160
-# A checker keeps what was freed.
-[ "$SANITIZERS" != no ] || [ -n "${PC_VALGRIND:-}" ] ||
-  at_most "growth in KiB" $(( $(resident "$cache_pid") - resident_before )) 1536
+
+# What is lost with each export is lost every time; what the allocator takes when many threads come together (up to 1.6 MiB
+# were seen) is not.  So it has three tries.  A checker keeps what was freed.
+done=$first
+for try in 1 2 3; do
+  resident_before=$(resident "$cache_pid")
+  run "$done" $((done + rounds))
+  done=$((done + rounds))
+  tell "after $((2 * done))"
+  at_most "descriptors" "$(descriptors)" 160
+  growth=$(($(resident "$cache_pid") - resident_before))
+  if [ "$SANITIZERS" != no ] || [ -n "${PC_VALGRIND:-}" ] || [ "$growth" -le 1024 ]; then
+    break
+  fi
+  [ "$try" -lt 3 ] || at_most "growth in KiB, three times" "$growth" 1024
+done
 # They were there all the time.
 client "
 assert h.pread(1 * MIB, 0)[:8] == pattern(1, 8)
@@ -98,7 +107,7 @@ wait_until 20 few_threads || fail "$(threads) threads are left"
 stop_nbdkit cache || fail "the cache ended with $?"
 stop_client
 # The last of those that wrote: the disk is one.
-"$PYTHON3" - "$durable" $((first + rounds)) <<'PY'
+"$PYTHON3" - "$durable" "$done" <<'PY'
 import sys
 with open(sys.argv[1], "rb") as f:
     f.seek(2 << 20)
