@@ -678,6 +678,23 @@ TEST (reads_that_overtake_each_other_by_enough_need_nothing_ahead)
   tear_down (&r);
 }
 
+TEST (at_a_near_origin_256_kib_that_wait_are_enough)
+{
+  struct readahead_event ev = { .len = 64 * KIB, .what = READAHEAD_MISS };
+  struct reader r;
+
+  set_up (&r, GIB);
+  see_a_near_origin (&r);
+  for (; ev.off < 4 * MIB; ev.off += ev.len) {
+    ev.now_ns = r.now += MS / 10;
+    ev.demand_bytes = 256 * KIB + 1;
+    assert_int_equal (readahead_access (&r.ra, &ev, r.out, READAHEAD_BATCH), 0);
+  }
+  ev.demand_bytes = 256 * KIB;
+  assert_true (readahead_access (&r.ra, &ev, r.out, READAHEAD_BATCH) > 0);
+  tear_down (&r);
+}
+
 TEST (reads_that_overtake_each_other_by_little_are_fetched_ahead)
 {
   struct reader r;
@@ -1271,6 +1288,7 @@ main (void)
     cmocka_unit_test (a_reset_forgets_everything),
     cmocka_unit_test (neighbours_with_others_between_are_no_row),
     cmocka_unit_test (reads_that_overtake_each_other_by_enough_need_nothing_ahead),
+    cmocka_unit_test (at_a_near_origin_256_kib_that_wait_are_enough),
     cmocka_unit_test (reads_that_overtake_each_other_by_little_are_fetched_ahead),
     cmocka_unit_test (a_read_that_lies_behind_by_chance_stops_nothing),
     cmocka_unit_test (the_clients_own_queue_is_no_round_trip),
