@@ -232,11 +232,12 @@ drop_clean (struct inode *ino, struct range r)
   unsigned i;
   int err = 0, e;
 
+  /* First, or a page that is made of a hole in a stripe that was passed already is left behind. */
+  inode_forget_holes (ino);
   for (i = 0; i < NSTRIPES; i++) {
     e = invalidate_stripe (ino, &ino->stripe[i], r);
     err = e ? e : err;
   }
-  inode_forget_holes (ino);
   return err;
 }
 

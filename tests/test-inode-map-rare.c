@@ -11,6 +11,8 @@
 #include "test.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +20,7 @@
 #include "inode-priv.h"
 #include "inode-space.h"
 
-/* What another thread does when zlock was let go for the countdown-th time. */
+/* What another thread does when zlock was let go for the countdown-th time; we wait for it. */
 extern int __real_pthread_rwlock_unlock (pthread_rwlock_t *);
 extern int __wrap_pthread_rwlock_unlock (pthread_rwlock_t *);
 
@@ -32,6 +34,10 @@ forget (void *arg)
   return NULL;
 }
 
+/* Who lets `gate` go says so, and waits there. */
+static pthread_rwlock_t *gate;
+static sem_t at_gate, gate_opens;
+
 int
 __wrap_pthread_rwlock_unlock (pthread_rwlock_t *l)
 {
@@ -41,6 +47,12 @@ __wrap_pthread_rwlock_unlock (pthread_rwlock_t *l)
   if (countdown > 0 && l == &watched->zlock.rw && --countdown == 0) {
     assert_int_equal (pthread_create (&other, NULL, forget, watched), 0);
     pthread_join (other, NULL);
+  }
+  if (l == gate) {
+    gate = NULL;
+    sem_post (&at_gate);
+    while (sem_wait (&gate_opens) == -1)
+      ;
   }
   return err;
 }
@@ -718,6 +730,70 @@ TEST (a_hole_that_is_forgotten_while_its_fault_makes_a_page_of_it_is_asked_for_a
   }
 }
 
+static pthread_t changer;
+
+static void *
+another_origin_comes (void *arg)
+{
+  assert_int_equal (inode_origin_changed (arg), 0);
+  return NULL;
+}
+
+/* All that is clean has gone but what is not looked at yet. */
+static void
+another_origin_has_come (struct world *w)
+{
+  memset (origin_mem_volatile (w->disk[0].origin), 'G', 16 * P);
+  memset (origin_mem_durable (w->disk[0].origin), 'G', 16 * P);
+  gate = &ino_of (w)->stripe[NSTRIPES - 1].lock.rw;
+  assert_int_equal (pthread_create (&changer, NULL, another_origin_comes, ino_of (w)), 0);
+  while (sem_wait (&at_gate) == -1)
+    ;
+}
+
+/* Holes went after the pages: who made a page of one in between left it behind, as zeros that were told of for ever, or that were
+ * written over what the other origin has beside the bytes of a client.
+ */
+TEST (no_page_is_made_of_a_hole_that_another_origin_had)
+{
+  struct world_options o = { .nframes = 8 };
+  struct origin_info info = world_info (16 * P);
+  uint8_t bytes[100];
+  unsigned i;
+
+  memset (bytes, 'w', sizeof bytes);
+  for (i = 0; i < 2; i++) {
+    struct world *w = new_world_of (&info, &o);
+    struct inode *ino = ino_of (w);
+    struct inode_op op;
+    bool woken, done;
+
+    memset (origin_mem_volatile (w->disk[0].origin), 0, 8 * P);
+    read_is (w, 0, P, "\0");
+    inode_ask_holes (ino, 0);
+    load (w, pages (8, 8));
+    meanwhile (w, another_origin_has_come);
+    if (i == 0)
+      inode_op_map (&op, ino, pages (4, 1), pages (4, 1), INODE_MAP_READ);
+    else
+      inode_op_write (&op, ino, bytes, (struct range) { 4 * P, 4 * P + 100 }, 0);
+    op.wake = wake;
+    op.wake_arg = &woken;
+    done = inode_op_run (&op);
+    assert_null (move);
+    sem_post (&gate_opens);
+    pthread_join (changer, NULL);
+    assert_int_equal (done ? op.err : run (w, &op), 0);
+    if (i == 0)
+      inode_op_map_end (&op);
+    read_is (w, 4 * P, 100, i == 0 ? "G" : "w");
+    read_is (w, 4 * P + 100, P - 100, "G");
+    assert_int_equal (flush (w), 0);
+    assert_true (durable_is (w, 4 * P + 100, "GGGG"));
+    free_world (w);
+  }
+}
+
 /* It does not grow while something clean is left behind it, and it is tried again. */
 TEST (an_end_that_memory_holds_moves_when_there_is_some)
 {
@@ -809,7 +885,15 @@ calm (void **state)
   world_refuse (false);
   move = NULL;
   countdown = 0;
+  gate = NULL;
   return 0;
+}
+
+static int
+make_gate (void **state)
+{
+  (void) state;
+  return sem_init (&at_gate, 0, 0) == 0 && sem_init (&gate_opens, 0, 0) == 0 ? 0 : -1;
 }
 
 int
@@ -841,10 +925,11 @@ main (void)
     cmocka_unit_test_setup (what_could_not_be_written_is_tried_at_once_when_the_end_grows, calm),
     cmocka_unit_test_setup (a_hole_is_forgotten_where_the_end_was_inside_its_page, calm),
     cmocka_unit_test_setup (a_hole_that_is_forgotten_while_its_fault_makes_a_page_of_it_is_asked_for_anew, calm),
+    cmocka_unit_test_setup (no_page_is_made_of_a_hole_that_another_origin_had, calm),
     cmocka_unit_test_setup (an_end_that_memory_holds_moves_when_there_is_some, calm),
     cmocka_unit_test_setup (a_turn_that_cannot_move_the_end_comes_again_after_a_while_and_not_at_once, calm),
     cmocka_unit_test_setup (an_origin_that_cannot_zero_has_nothing_to_refuse, calm),
   };
 
-  return cmocka_run_group_tests (tests, NULL, NULL);
+  return cmocka_run_group_tests (tests, make_gate, NULL);
 }
