@@ -321,6 +321,11 @@ materialise (struct turn *t, uint64_t at)
   if (t->nframes - t->used < npages)
     return -ENOBUFS;
   err = nodes (t, npages, u);
+  /* They may be gone by now, for what the origin has as well goes without the stripe: a hole that is forgotten, a trim or a zero
+   * that is durable.  All of u becomes data all the same, as if we had been faster.  Nobody saw the origin's bytes there in
+   * between: whoever fetches them, or takes them in, needs the stripe.  And all of it is dirty, so the origin gets what is read
+   * here.  (As clean pages they would have to be what the origin has: see materialise_zeros.)
+   */
   if (!err)
     err = dirty_mark (ino, t->st, u, false);
   if (err)

@@ -26,11 +26,19 @@ extern int __wrap_pthread_rwlock_unlock (pthread_rwlock_t *);
 
 static struct inode *watched;
 static unsigned countdown;
+static void *(*others) (void *);
 
 static void *
 forget (void *arg)
 {
   inode_forget_holes (arg);
+  return NULL;
+}
+
+static void *
+flush_origin (void *arg)
+{
+  inode_flush_origin (arg);
   return NULL;
 }
 
@@ -45,7 +53,7 @@ __wrap_pthread_rwlock_unlock (pthread_rwlock_t *l)
   pthread_t other;
 
   if (countdown > 0 && l == &watched->zlock.rw && --countdown == 0) {
-    assert_int_equal (pthread_create (&other, NULL, forget, watched), 0);
+    assert_int_equal (pthread_create (&other, NULL, others, watched), 0);
     pthread_join (other, NULL);
   }
   if (l == gate) {
@@ -722,12 +730,69 @@ TEST (a_hole_that_is_forgotten_while_its_fault_makes_a_page_of_it_is_asked_for_a
     memset (origin_mem_volatile (w->disk[0].origin) + 4 * P, 'G', P);
     map (&s, pages (0, 8), false);
     watched = ino_of (w);
+    others = forget;
     countdown = i;
     assert_int_equal (fault (&s, pages (4, 1), INODE_MAP_READ), 0);
     countdown = 0;
     unmap (&s, pages (0, 8), false);
     free_world (w);
   }
+}
+
+/* Part of a unit that reads as zeros is written, and the zeros go the moment that they were seen: forgotten, or trimmed and
+ * durable.  What is beside is zeros or what the origin has, all of it, and the origin has the same in the end.
+ */
+static void
+goes_under_a_write (bool trimmed, uint32_t unit, unsigned nth)
+{
+  struct origin_info info = world_info (64 * P);
+  struct world_options o = { .nframes = 64 };
+  struct world *w;
+  struct inode *ino;
+  uint8_t buf[4 * P];
+  struct inode_op op;
+  unsigned i, used;
+
+  info.block_min = unit;
+  w = new_world_of (&info, &o);
+  ino = ino_of (w);
+  memset (origin_mem_volatile (w->disk[0].origin), 0, 64 * P);
+  if (trimmed) {
+    inode_op_trim (&op, ino, pages (0, 16), 0);
+    assert_int_equal (run (w, &op), 0);
+    assert_true (inode_write_some (ino, inode_seq_now (ino), 8) > 0);
+    assert_int_equal (inode_get_dirty (ino).unstable, 16 * P);
+  }
+  else {
+    read_is (w, 0, P, "\0");
+    inode_ask_holes (ino, 0);
+  }
+  memset (origin_mem_volatile (w->disk[0].origin), 'G', 64 * P);
+  memset (origin_mem_durable (w->disk[0].origin), 'G', 64 * P);
+  watched = ino;
+  others = trimmed ? flush_origin : forget;
+  countdown = nth;
+  assert_int_equal (write_at (w, 4 * P + 100, 50, 'w'), 0);
+  used = countdown;
+  countdown = 0;
+  assert_int_equal (used, 0);
+  inode_op_read (&op, ino, buf, pages (4, 4));
+  assert_int_equal (run (w, &op), 0);
+  for (i = 0; i < (unit > P ? unit : P); i++)
+    assert_int_equal (buf[i], i >= 100 && i < 150 ? 'w' : buf[0]);
+  assert_true (buf[0] == 0 || buf[0] == 'G');
+  assert_int_equal (flush (w), 0);
+  assert_memory_equal (origin_mem_durable (w->disk[0].origin) + 4 * P, buf, unit > P ? unit : P);
+  free_world (w);
+}
+
+TEST (zeros_that_go_while_a_write_makes_data_of_their_unit_leave_it_in_one_piece)
+{
+  unsigned how, nth;
+
+  for (how = 0; how < 4; how++)
+    for (nth = 1; nth <= 4; nth++)
+      goes_under_a_write (how & 1, how & 2 ? 4 * P : 1, nth);
 }
 
 static pthread_t changer;
@@ -925,6 +990,7 @@ main (void)
     cmocka_unit_test_setup (what_could_not_be_written_is_tried_at_once_when_the_end_grows, calm),
     cmocka_unit_test_setup (a_hole_is_forgotten_where_the_end_was_inside_its_page, calm),
     cmocka_unit_test_setup (a_hole_that_is_forgotten_while_its_fault_makes_a_page_of_it_is_asked_for_anew, calm),
+    cmocka_unit_test_setup (zeros_that_go_while_a_write_makes_data_of_their_unit_leave_it_in_one_piece, calm),
     cmocka_unit_test_setup (no_page_is_made_of_a_hole_that_another_origin_had, calm),
     cmocka_unit_test_setup (an_end_that_memory_holds_moves_when_there_is_some, calm),
     cmocka_unit_test_setup (a_turn_that_cannot_move_the_end_comes_again_after_a_while_and_not_at_once, calm),
