@@ -1098,6 +1098,46 @@ TEST (a_fua_write_that_became_zeros_before_it_was_sent_is_flushed)
   tear_down (&b);
 }
 
+/* The block was read, and there was no node for taking the bytes.  They are on their way for somebody who needs no FUA
+ * before the write looks again: it had asked for all of them with FUA, and was answered without a flush.
+ */
+TEST (a_fua_write_whose_request_ended_without_it_is_flushed)
+{
+  struct origin_info info = with_blocks (SIZE, PAGE, MIB);
+  struct world_options o = tight_options ();
+  struct task *w;
+  struct bed b;
+  unsigned i;
+
+  info.can_fua = true;
+  o.dirty_max = o.dirty_background = 256 * PAGE;
+  set_up_with (&b, info, o);
+  b.w.env.most_spare_nodes = 0;
+  assert_ok (wr (&b, ones, 100, 2 * PAGE - 100, 0));
+  for (i = 4; i < 104; i += 2)  /* more than a node of them */
+    assert_ok (wr (&b, ones, i * PAGE, PAGE, 0));
+  close_door (&b, ORIGIN_READ);
+  w = wr (&b, twos, 200, 300, INODE_FUA);       /* its block is cut out of what is dirty */
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_READ), 1);
+  assert_ok (wr (&b, ones, 104 * PAGE, PAGE, 0));       /* takes the stripe's spare nodes along */
+  world_refuse (true);
+  assert_int_equal (origin_mem_release_nth (b.o, 0, 0), 0);
+  world_refuse (false);
+  assert_int_equal (count (&b, ORIGIN_WRITE), 0);
+  assert_int_equal (inode_write_some (b.ino, inode_seq_now (b.ino), 1), 1);
+  assert_int_equal (origin_mem_held (b.o, ORIGIN_READ), 1);
+  pump (&b);
+  assert_false (w->done);
+  close_door (&b, ORIGIN_FLUSH);
+  open_door (&b, ORIGIN_READ);
+  assert_is (origin_mem_volatile (b.o) + 200, 2, 300);
+  assert_false (w->done && origin_mem_durable (b.o)[200] == orig (200));
+  open_door (&b, ORIGIN_FLUSH);
+  assert_ok (w);
+  assert_is (origin_mem_durable (b.o) + 200, 2, 300);
+  tear_down (&b);
+}
+
 /*----------------------------------------------------------------------*/
 /* Where zeros are made. */
 
@@ -1494,6 +1534,7 @@ main (void)
     cmocka_unit_test_setup (writers_are_who_wrote_in_this_second_or_the_one_before, calm),
     cmocka_unit_test_setup (who_reads_behind_a_shorter_end_that_is_none_any_more_waits_for_the_page, calm),
     cmocka_unit_test_setup (a_fua_write_that_became_zeros_before_it_was_sent_is_flushed, calm),
+    cmocka_unit_test_setup (a_fua_write_whose_request_ended_without_it_is_flushed, calm),
     cmocka_unit_test_setup (zeros_are_made_with_no_lock_held, calm),
     cmocka_unit_test_setup (a_failed_write_through_leaves_no_bytes_in_either_mib, calm),
     cmocka_unit_test_setup (a_failed_write_through_without_memory_ends, calm),
