@@ -595,7 +595,11 @@ make_ready (struct inode_op *op, enum readiness what)
       n = 0;
   }
   rwlock_drop (&st->lock);
-  env_free_frames (env, frames, n);
+  /* As in a write: what was too little for us wakes nobody, nor ourselves. */
+  if (err)
+    memfile_put_many (env->mf, frames, n);
+  else
+    env_free_frames (env, frames, n);
   return err == EAGAIN ? 0 : err;
 }
 

@@ -57,6 +57,20 @@ check_PROGRAMS += %D%/test-inode-rare
 	-Wl,--wrap=pthread_rwlock_unlock \
 	$(NULL)
 
+# The same where there is no tree node for zeros.
+TESTS += %D%/test-inode-nodes
+check_PROGRAMS += %D%/test-inode-nodes
+%C%_test_inode_nodes_SOURCES = \
+	%D%/inode-bed.h \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode-nodes.c \
+	$(NULL)
+%C%_test_inode_nodes_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc,--wrap=zeros_nodes \
+	$(NULL)
+
 # A flush that comes at any moment of another request.
 TESTS += %D%/test-inode-flush
 check_PROGRAMS += %D%/test-inode-flush
