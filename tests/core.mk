@@ -253,3 +253,4 @@ check_PROGRAMS += %D%/test-cache-none
 TESTS += %D%/test-cache
 check_PROGRAMS += %D%/test-cache
 %C%_test_cache_SOURCES = %D%/test-cache.c
+%C%_test_cache_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=inode_create

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cache.h"
 #include "inode.h"
@@ -574,6 +575,80 @@ TEST (an_export_that_is_opened_waits_for_memory)
   pagecache_free (w.pc);
 }
 
+/* Attempts to make an inode: how many there were, how many more find no memory, and how many waited for some at each. */
+static atomic_uint attempts, refusals, waiters[4];
+
+extern int __real_inode_create (struct inode_env *, struct origin *, uint32_t, const char *, struct inode **);
+extern int __wrap_inode_create (struct inode_env *, struct origin *, uint32_t, const char *, struct inode **);
+
+int
+__wrap_inode_create (struct inode_env *env, struct origin *o, uint32_t id, const char *name, struct inode **ret)
+{
+  unsigned n = atomic_fetch_add (&attempts, 1);
+
+  if (n < PC_ARRAY_SIZE (waiters))
+    waiters[n] = atomic_load (&env->nmem_waiters);
+  if (refusals == 0)
+    return __real_inode_create (env, o, id, name, ret);
+  refusals--;
+  return ENOMEM;
+}
+
+/* A turn of the loop that sees somebody wait has all exports written out, and their origins flushed. */
+TEST (who_opens_an_export_is_counted_as_waiting_for_memory_once_there_was_none)
+{
+  struct world world = { 0 };
+  struct pagecache *pc = start (&world, NULL);
+  struct inode_env *env = cache_env (pc);
+  struct pagecache_file *f;
+  uint32_t frame;
+
+  attempts = 0;
+  assert_int_equal (pagecache_open (pc, "at once", false, &f), 0);
+  assert_int_equal (attempts, 1);
+  assert_int_equal (waiters[0], 0);
+  pagecache_close (f);
+  attempts = 0;
+  refusals = 2;
+  assert_int_equal (memfile_alloc (env->mf, 1, &frame), 1);     /* there is hope */
+  assert_int_equal (pagecache_open (pc, "late", false, &f), 0);
+  assert_int_equal (attempts, 3);
+  assert_int_equal (waiters[0], 0);
+  assert_int_equal (waiters[1], 1);
+  assert_int_equal (waiters[2], 1);
+  assert_int_equal (atomic_load (&env->nmem_waiters), 0);
+  memfile_put_many (env->mf, &frame, 1);
+  pagecache_close (f);
+  pagecache_free (pc);
+}
+
+TEST (who_waits_for_memory_to_open_an_export_waits_no_longer_when_the_server_ends)
+{
+  struct world world = { 0 };
+  struct worker w = { .pc = start (&world, NULL), .err = -1 };
+  struct inode_env *env = cache_env (w.pc);
+  uint64_t all;
+  uint32_t frame;
+
+  assert_int_equal (memfile_alloc (env->mf, 1, &frame), 1);
+  all = budget_free_bytes (env->budget);
+  assert_int_equal (budget_take (env->budget, BUDGET_FIXED, all), 0);
+  atomic_store (&opened, false);
+  alarm (20);                   /* it would wait for a minute */
+  pthread_create (&w.thread, NULL, open_it, &w);
+  while (atomic_load (&env->nmem_waiters) == 0 && !atomic_load (&opened))
+    sched_yield ();
+  assert_false (atomic_load (&opened));
+  assert_int_equal (pagecache_drain (w.pc, NULL), 0);
+  pthread_join (w.thread, NULL);
+  alarm (0);
+  assert_int_equal (w.err, ENOMEM);
+  assert_int_equal (atomic_load (&env->nmem_waiters), 0);
+  budget_give (env->budget, BUDGET_FIXED, all);
+  memfile_put_many (env->mf, &frame, 1);
+  pagecache_free (w.pc);
+}
+
 /* Each costs metadata, and MAX_EMPTY of them are more than a small cache has. */
 TEST (exports_that_nobody_uses_make_way_for_one_that_is_opened)
 {
@@ -1039,6 +1114,8 @@ main (void)
     cmocka_unit_test (those_who_wait_for_an_export_that_cannot_be_opened_do_not_try_one_after_the_other),
     cmocka_unit_test (an_origin_that_grew_empties_the_cache_once_and_not_at_every_look),
     cmocka_unit_test (an_export_that_is_opened_waits_for_memory),
+    cmocka_unit_test (who_opens_an_export_is_counted_as_waiting_for_memory_once_there_was_none),
+    cmocka_unit_test (who_waits_for_memory_to_open_an_export_waits_no_longer_when_the_server_ends),
     cmocka_unit_test (exports_that_nobody_uses_make_way_for_one_that_is_opened),
     cmocka_unit_test (more_exports_in_use_than_memory_holds_are_refused),
     cmocka_unit_test (a_name_that_is_opened_twice_at_once_has_one_inode),
