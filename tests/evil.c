@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,6 +209,7 @@ conn_main (void *arg)
     transmit (c);
   shutdown (c->fd, SHUT_RDWR);
   free (c);
+  atomic_fetch_add (&e->nended, 1);
   return NULL;
 }
 
@@ -234,20 +236,43 @@ evil_main (void *arg)
   }
 }
 
+static int
+listen_tcp (struct evil *e)
+{
+  struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr = { htonl (INADDR_LOOPBACK) } };
+  socklen_t len = sizeof sin;
+  int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), room = 65536;
+
+  assert (fd != -1);
+  assert (setsockopt (fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) == 0);
+  assert (bind (fd, (struct sockaddr *) &sin, sizeof sin) == 0);
+  assert (getsockname (fd, (struct sockaddr *) &sin, &len) == 0);
+  snprintf (e->port, sizeof e->port, "%u", ntohs (sin.sin_port));
+  return fd;
+}
+
+static int
+listen_unix (struct evil *e)
+{
+  struct sockaddr_un sun = { .sun_family = AF_UNIX };
+  int fd;
+
+  assert (strlen (e->path) < sizeof sun.sun_path);
+  strcpy (sun.sun_path, e->path);
+  fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert (fd != -1);
+  assert (bind (fd, (struct sockaddr *) &sun, sizeof sun) == 0);
+  return fd;
+}
+
 void
 evil_start (struct evil *e, const char *dir)
 {
-  struct sockaddr_un sun = { .sun_family = AF_UNIX };
-
   snprintf (e->path, sizeof e->path, "%s/evil.sock", dir);
   unlink (e->path);
-  assert (strlen (e->path) < sizeof sun.sun_path);
-  strcpy (sun.sun_path, e->path);
-  e->nconns = 0;
+  e->nconns = e->nended = 0;
   e->said_goodbye = 0;
-  e->listener = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  assert (e->listener != -1);
-  assert (bind (e->listener, (struct sockaddr *) &sun, sizeof sun) == 0);
+  e->listener = e->tcp ? listen_tcp (e) : listen_unix (e);
   assert (listen (e->listener, 64) == 0);
   assert (pthread_create (&e->thread, NULL, evil_main, e) == 0);
 }

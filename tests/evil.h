@@ -42,18 +42,19 @@ struct evil {
   bool silent;                  /* accepts and says nothing */
   int pace_ms;                  /* a write's bytes are taken 16 KiB at a time, and so long after each; 0: at once */
   bool oldstyle;
+  bool tcp;                     /* listens at 127.0.0.1, port; takes no more than 64 KiB in advance */
   const char *canonical;        /* told as NBD_INFO_NAME, or NULL */
   uint32_t go_error;            /* answer NBD_OPT_GO with this NBD_REP_ERR_... */
   bool (*serve) (struct evil_conn *, const struct evil_request *);      /* false: hang up */
   void *arg;
 
   /* evil's own. */
-  char path[108];
+  char path[108], port[8];
   int listener;
   pthread_t thread;
   pthread_t conn_thread[64];
   int conn_fd[64];
-  _Atomic unsigned nconns;
+  _Atomic unsigned nconns, nended;
   _Atomic unsigned said_goodbye;        /* NBD_CMD_DISC received */
 };
 

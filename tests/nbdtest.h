@@ -116,13 +116,13 @@ said (struct fixture *f, const char *words)
   return r;
 }
 
-/* Parameters for a Unix socket; timeouts are the caller's to shorten. */
+/* Parameters for a Unix socket, or (NULL) for a port of this machine; timeouts are the caller's to shorten. */
 PC_UNUSED static struct nbdlink_params *
-params_for (const char *socket)
+params_at (const char *socket, const char *port)
 {
   struct pagecache_origin o = {
-    .unix_socket = socket, .tls_verify = true, .timeout_ns = 60 * NSEC_PER_SEC,
-    .reconnect_ns = 60 * NSEC_PER_SEC,
+    .unix_socket = socket, .hostname = socket != NULL ? NULL : "127.0.0.1", .port = port, .tls_verify = true,
+    .timeout_ns = 60 * NSEC_PER_SEC, .reconnect_ns = 60 * NSEC_PER_SEC,
   };
   struct nbdlink_params *params;
   char *why;
@@ -131,6 +131,12 @@ params_for (const char *socket)
   if (err != 0)
     fail_msg ("%s", why != NULL ? why : strerror (err));
   return params;
+}
+
+PC_UNUSED static struct nbdlink_params *
+params_for (const char *socket)
+{
+  return params_at (socket, NULL);
 }
 
 /* A loop and parameters for some server at the socket. */
@@ -228,7 +234,8 @@ ask_one (struct fixture *f, struct ask *a, enum origin_cmd cmd, uint64_t off, ui
   a->req.prio = prio;
   a->req.off = off;
   a->req.len = len;
-  a->req.done = ask_done_;
+  if (a->req.done == NULL)
+    a->req.done = ask_done_;
   if (cmd == ORIGIN_READ || cmd == ORIGIN_WRITE) {
     a->buf = malloc (len);
     assert_non_null (a->buf);

@@ -4,9 +4,16 @@
  */
 #include "test.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
+#include <semaphore.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+
+#include <linux/sockios.h>
 
 #include "evil.h"
 #include "nbdtest.h"
@@ -173,7 +180,7 @@ evil_begin (struct fixture *f, struct evil *e, const struct evil *like)
   fixture_init_at (f, NULL);
   evil_start (e, f->server.dir);
   nbdlink_params_free (f->params);
-  f->params = params_for (e->path);
+  f->params = params_at (e->tcp ? NULL : e->path, e->tcp ? e->port : NULL);
 }
 
 static void
@@ -411,6 +418,113 @@ TEST (a_link_that_takes_a_long_write_slowly_is_not_given_up)
   evil_end (&f, &e);
 }
 
+/* Some kinds of socket do not tell how much the far side has not taken. */
+static _Atomic bool tells_nothing;
+static _Atomic unsigned times_asked;
+
+int
+ioctl (int fd, unsigned long request, ...)
+{
+  int (*real) (int, unsigned long, ...) = dlsym (RTLD_NEXT, "ioctl");
+  va_list args;
+  void *arg;
+
+  va_start (args, request);
+  arg = va_arg (args, void *);
+  va_end (args);
+  if (request == SIOCOUTQ && atomic_load (&tells_nothing)) {
+    atomic_fetch_add (&times_asked, 1);
+    errno = EINVAL;
+    return -1;
+  }
+  return real (fd, request, arg);
+}
+
+/* Then there is room in the socket now and then, which is all that can be seen. */
+TEST (nor_is_one_whose_socket_does_not_tell_what_is_taken)
+{
+  struct evil slow = { .pace_ms = 20 };
+  struct fixture f;
+  struct evil e;
+  struct ask *a = asks (1);
+
+  evil_begin (&f, &e, &slow);
+  f.params->timeout_ns = 800 * slowness () * NSEC_PER_MSEC;
+  fixture_begin (&f, NULL);
+  atomic_store (&tells_nothing, true);
+  times_asked = 0;
+  ask_one (&f, a, ORIGIN_WRITE, 0, 1024 * K, ORIGIN_PRIO_DEMAND);
+  asks_wait (a, 1, 0);
+  atomic_store (&tells_nothing, false);
+  assert_int_equal (f.nlost, 0);
+  assert_true (times_asked > 0 || slowness () > 1);
+  evil_end (&f, &e);
+}
+
+/* The first connection's first request is served when it is let go; then what else came on that connection is. */
+static sem_t let_go;
+static _Atomic bool old_write_came;
+
+static bool
+serve_stuck (struct evil_conn *c, const struct evil_request *r)
+{
+  if (c->number > 1)
+    return serve (c, r);
+  if (c->nrequests == 1)
+    while (sem_wait (&let_go) == -1)
+      ;
+  else
+    atomic_store (&old_write_came, true);
+  return true;
+}
+
+static _Atomic int old_fd;      /* the far end of the first connection */
+static _Atomic bool was_reset;
+
+static void
+old_done (struct origin_req *req, int err)
+{
+  struct pollfd p = { .fd = old_fd };
+
+  poll (&p, 1, 0);
+  atomic_store (&was_reset, (p.revents & POLLERR) != 0);
+  ask_done_ (req, err);
+}
+
+/* The server of a connection that was given up wakes up when a newer write has been answered on the next one.  All of an older
+ * write lay in the system's buffers, ours for the most part: closed as usual, the system went on to deliver it.
+ */
+TEST (what_lies_in_the_buffers_of_a_lost_connection_does_not_come_after_newer_writes)
+{
+  struct evil stuck = { .tcp = true, .serve = serve_stuck, .size = 2 << 20 };
+  struct fixture f;
+  struct evil e;
+  struct ask *first = asks (1), *old = asks (1);
+  char buf[512] = { 0 };
+
+  assert_int_equal (sem_init (&let_go, 0, 0), 0);
+  atomic_store (&old_write_came, false);
+  evil_begin (&f, &e, &stuck);
+  f.params->timeout_ns = 200 * slowness () * NSEC_PER_MSEC;
+  f.params->quarantine_ns = 1 * NSEC_PER_MSEC;
+  fixture_begin (&f, NULL);
+  ask_one (&f, first, ORIGIN_WRITE, 0, 512, ORIGIN_PRIO_DEMAND);
+  WAIT_FOR (e.nconns == 1);
+  old_fd = e.conn_fd[0];
+  old->req.done = old_done;
+  ask_one (&f, old, ORIGIN_WRITE, 4096, 1024 * K, ORIGIN_PRIO_DEMAND);
+  asks_wait (first, 1, ENOTCONN);
+  asks_wait (old, 1, ENOTCONN);
+  assert_true (was_reset);      /* before anybody may send newer bytes */
+  assert_int_equal (f.nlost, 1);
+  assert_int_equal (command (&f, ORIGIN_WRITE, 4096, 512, buf), 0);
+  sem_post (&let_go);
+  WAIT_FOR (atomic_load (&e.nended) == 1 || atomic_load (&old_write_came));
+  assert_false (atomic_load (&old_write_came));
+  evil_end (&f, &e);
+  sem_destroy (&let_go);
+}
+
 TEST (one_more_connection_that_is_not_like_the_others_is_not_used)
 {
   struct evil multi = { .flags = ALL_FLAGS | EVIL_MULTI_CONN };
@@ -459,6 +573,8 @@ main (void)
     cmocka_unit_test (a_write_that_is_never_answered_is_given_up),
     cmocka_unit_test (what_is_under_way_together_may_be_answered_in_any_order),
     cmocka_unit_test (a_link_that_takes_a_long_write_slowly_is_not_given_up),
+    cmocka_unit_test (nor_is_one_whose_socket_does_not_tell_what_is_taken),
+    cmocka_unit_test (what_lies_in_the_buffers_of_a_lost_connection_does_not_come_after_newer_writes),
     cmocka_unit_test (one_more_connection_that_is_not_like_the_others_is_not_used),
     cmocka_unit_test (the_server_is_told_goodbye),
   };
