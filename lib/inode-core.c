@@ -516,6 +516,7 @@ inode_create (struct inode_env *env, struct origin *origin, uint32_t id, const c
       struct readahead_limits rl = {
         .size = ino->size, .window_max = env->readahead_max,
         .memory = (uint64_t) memfile_max (env->mf) * PAGE_SIZE / 4,
+        .scan = (uint64_t) memfile_max (env->mf) * PAGE_SIZE,
       };
       readahead_init (ino->ra, &rl);
     }
@@ -685,6 +686,7 @@ op_init (struct inode_op *op, struct inode *ino, enum inode_op_kind kind, struct
   op->min_frames = op->max_frames = op->mem_seen = 0;
   op->starved_at_ns = op->starved_pos = 0;
   op->missed = op->joined = op->told = op->asked_holes = op->alone = false;
+  op->bypass = op->lent = op->shared = false;
   op->nmissed = op->used_ahead = 0;
   op->counted = r.start;
   list_node_init (&op->node);
@@ -802,6 +804,7 @@ inode_op_run (struct inode_op *op)
 void
 inode_op_cancel (struct inode_op *op)
 {
+  assert (!inode_op_is_lent (op));
   op_unpark_memory (op);
   holes_unwait (op);
   op_forget_dirt (op);
@@ -855,7 +858,7 @@ inode_op_wait (struct inode_op *op, bool (*gone) (void *), void *gone_arg)
     if (inode_op_run (op))
       break;
     origin_promise_wait (&waiter, op->ino->env->clock, wait_until (op, gone != NULL));
-    if (!waiter_take (&waiter) && gone && gone (gone_arg)) {
+    if (!waiter_take (&waiter) && gone && !inode_op_is_lent (op) && gone (gone_arg)) {
       inode_op_cancel (op);
       return op->err;
     }

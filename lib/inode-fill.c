@@ -9,6 +9,9 @@
  * are taken from the fill (D2).  Pages in a fill's way are not evicted, so what was written
  * into them while it was under way cannot have left again.
  *
+ * A bypass takes no frames: its answer goes into the buffer of the read that asked.  Whether a page of it was touched since
+ * is known in the same way, but then all of it is read again.  Who joins it only waits, and asks anew.
+ *
  * Frames   allocated before the request is sent, in one run where possible: then the answer is
  *          read straight into them.  Otherwise through a buffer of the bounce pool, or, when there is none,
  *          for the first run only (D20).
@@ -125,6 +128,8 @@ fill_join (struct fill *f, struct inode_op *op)
     if (op->fill[i].fill == f)
       return;
   assert (op->nfills < INODE_OP_FILLS);
+  if (f->reader && f->reader != op)
+    op->shared = true;
   w = &op->fill[op->nfills++];
   list_node_init (&w->node);
   w->op = op;
@@ -244,6 +249,31 @@ fill_commit (struct fill *f, struct stripe *st, uint32_t *fresh, unsigned *nfres
   }
 }
 
+static bool
+nothing_is_there (struct stripe *st, struct range r)
+{
+  struct range gap;
+
+  return rangeset_next_gap (&st->map, r, &gap) && range_equal (gap, r);
+}
+
+/* Are the bytes that a bypass brought those of its range at this moment?  Where something was written since it was sent there is
+ * a frame, for what is in a fill's way does not leave; and nothing was there when it was sent.  Bytes of an earlier moment would
+ * do, for the write and the read were under way together; but what the origin made of the two may be half of each (D6).
+ */
+static bool
+bypass_is_good (struct fill *f, struct stripe *st)
+{
+  unsigned i;
+
+  if (PLANTED (PLANT_BYPASS_OVER_DIRTY))
+    return true;
+  for (i = 0; i < PC_ARRAY_SIZE (f->dead); i++)
+    if (f->dead[i])
+      return false;
+  return nothing_is_there (st, f->range);
+}
+
 /* What a commit can need: each page adds at most one run and, where it is partly there, a piece per gap;
  * a page never has more gaps than fragments and one.
  */
@@ -296,6 +326,13 @@ fill_tell (struct fill *f, int err)
   }
 }
 
+static bool
+all_zeros (const uint8_t *p, size_t n)
+{
+  return memcmp (p, zeros, n < sizeof zeros ? n : sizeof zeros) == 0
+         && (n <= sizeof zeros || memcmp (p, p + sizeof zeros, n - sizeof zeros) == 0);
+}
+
 /* On a disk that is full of data this looks at 16 bytes. */
 static bool
 fill_is_zeros (struct fill *f)
@@ -303,12 +340,13 @@ fill_is_zeros (struct fill *f)
   uint64_t len = range_len (f->range);
   unsigned i;
 
+  if (f->reader)
+    return all_zeros (f->req.buf, len);
   for (i = 0; i < f->npages; i++) {
     const uint8_t *p = memfile_addr (f->ino->env->mf, f->frames[i]);
     size_t n = len - ((uint64_t) i << PAGE_SHIFT) < PAGE_SIZE ? (size_t) (len & (PAGE_SIZE - 1)) : PAGE_SIZE;
 
-    if (memcmp (p, zeros, n < sizeof zeros ? n : sizeof zeros) != 0
-        || (n > sizeof zeros && memcmp (p, p + sizeof zeros, n - sizeof zeros) != 0))
+    if (!all_zeros (p, n))
       return false;
   }
   return true;
@@ -326,6 +364,31 @@ copy_from_bounce (struct fill *f)
   }
 }
 
+/* The stripe is held; it is let go for memory, and taken again. */
+static int
+fill_take_in (struct fill *f, struct stripe *st)
+{
+  struct inode *ino = f->ino;
+  struct inode_env *env = ino->env;
+  uint32_t fresh[STRIPE_PAGES];
+  unsigned i, nfresh = 0;
+  int err;
+
+  while ((err = stripe_nodes (ino, st, commit_inserts (f, st), 0)) == EAGAIN)
+    ;
+  if (err)
+    return err;
+  fill_commit (f, st, fresh, &nfresh);
+  lock_take (&env->evict_lock);
+  for (i = 0; i < nfresh; i++) {
+    uint64_t owner = memfile_owner (env->mf, fresh[i]);
+
+    evict_insert (env->evict, fresh[i], evict_key (ino->id, frame_owner_pgno (owner)), f->ahead ? EVICT_AHEAD : 0);
+  }
+  lock_drop (&env->evict_lock);
+  return 0;
+}
+
 static void
 fill_done (struct origin_req *req, int err)
 {
@@ -333,9 +396,8 @@ fill_done (struct origin_req *req, int err)
   struct inode *ino = f->ino;
   struct inode_env *env = ino->env;
   struct stripe *st = inode_stripe (ino, f->range.start);
-  uint32_t fresh[STRIPE_PAGES];
   uint64_t len = range_len (f->range), started_ns = f->started_ns;
-  unsigned i, nfresh = 0;
+  unsigned i;
   struct range r = f->range;
   bool last, is_zeros;
 
@@ -351,19 +413,10 @@ fill_done (struct origin_req *req, int err)
     evict_expect (env->evict, evict_key (ino->id, (r.start >> PAGE_SHIFT) + i));
 
   rwlock_take (&st->lock);
-  if (!err)
-    while ((err = stripe_nodes (ino, st, commit_inserts (f, st), 0)) == EAGAIN)
-      ;
-  if (!err) {
-    fill_commit (f, st, fresh, &nfresh);
-    lock_take (&env->evict_lock);
-    for (i = 0; i < nfresh; i++) {
-      uint64_t owner = memfile_owner (env->mf, fresh[i]);
-
-      evict_insert (env->evict, fresh[i], evict_key (ino->id, frame_owner_pgno (owner)), f->ahead ? EVICT_AHEAD : 0);
-    }
-    lock_drop (&env->evict_lock);
-  }
+  if (f->reader)
+    f->good = !err && bypass_is_good (f, st);
+  else if (!err)
+    err = fill_take_in (f, st);
   list_remove (&f->node);
   f->done = true;
   fill_tell (f, err);
@@ -475,6 +528,8 @@ fill_submit (struct fill *f, uint8_t *buf)
   STAT_ADD (ino, fill_bytes, f->req.len);
   if (f->ahead)
     STAT_ADD (ino, readahead_bytes, f->req.len);
+  if (f->reader)
+    STAT_ADD (ino, bypass_bytes, f->req.len);
   origin_submit (ino->origin, &f->req);
 }
 
@@ -555,7 +610,8 @@ fill_new (struct inode *ino, const uint32_t *frames, unsigned n, void *bounce, b
   list_node_init (&f->node);
   list_init (&f->waiters);
   list_node_init (&f->req.node);
-  memcpy (f->frames, frames, n * sizeof *frames);
+  if (n)
+    memcpy (f->frames, frames, n * sizeof *frames);
   return f;
 }
 
@@ -595,6 +651,28 @@ fill_equip (struct inode *ino, unsigned want, struct fill **ret)
   }
 }
 
+/* May run go straight into op's buffer?  Only whole units that are all its own, so that nothing of another moment shares a page
+ * with them, and of which nothing is there or was copied before: that may be newer than what the origin says.
+ */
+static bool
+may_bypass (struct inode_op *op, struct stripe *st, struct range run)
+{
+  return op && op->bypass && run.start >= op->pos && range_is_superset (op->range, run)
+         && (nothing_is_there (st, run) || PLANTED (PLANT_BYPASS_OVER_DIRTY));
+}
+
+static struct fill *
+bypass_new (struct inode_op *op)
+{
+  struct fill *f = fill_new (op->ino, NULL, 0, NULL, false);
+
+  if (f) {
+    f->reader = op;
+    op->lent = true;
+  }
+  return f;
+}
+
 bool
 fill_next_missing (struct inode *ino, struct range r, struct range *missing)
 {
@@ -621,6 +699,7 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
   uint64_t origin_end = inode_end (ino);
   struct fill *f, *in_way = NULL;
   enum plan what;
+  bool past;
   int err;
 
   if (r.start >= origin_end)
@@ -640,17 +719,21 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
       fill_join (in_way, op);
     run.end = page_of (r.start) + PAGE_SIZE;
   }
+  past = what == PLAN_ASK && may_bypass (op, st, run);
   rwlock_drop (&st->lock);
   if (what != PLAN_ASK) {
     *end = run.end;
     return 0;
   }
 
-  err = fill_equip (ino, pages_of (run), &f);
-  if (err)
-    return err;
-  if (run.end > run.start + ((uint64_t) f->npages << PAGE_SHIFT))
-    run.end = run.start + ((uint64_t) f->npages << PAGE_SHIFT);
+  f = past ? bypass_new (op) : NULL;
+  if (!f) {
+    err = fill_equip (ino, pages_of (run), &f);
+    if (err)
+      return err;
+    if (run.end > run.start + ((uint64_t) f->npages << PAGE_SHIFT))
+      run.end = run.start + ((uint64_t) f->npages << PAGE_SHIFT);
+  }
   f->ahead = ahead;
 
   rwlock_take (&st->lock);
@@ -659,14 +742,17 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
   if (what == PLAN_ASK)
     align_run (ino, st, origin_end, &run);
   if (what == PLAN_ASK && run.start == planned.start && run.end >= planned.end && !fill_in_way (st, planned)
-      && inode_end (ino) == origin_end) {
+      && inode_end (ino) == origin_end && (!f->reader || may_bypass (op, st, planned))) {
     f->range = planned;
     list_push_back (&st->fills, &f->node);
     if (op)
       fill_join (f, op);
     rwlock_drop (&st->lock);
     *end = planned.end;
-    fill_submit (f, f->bounce ? f->bounce : memfile_addr (env->mf, f->frames[0]));
+    if (f->reader)
+      fill_submit (f, op->buf + (planned.start - op->range.start));
+    else
+      fill_submit (f, f->bounce ? f->bounce : memfile_addr (env->mf, f->frames[0]));
     return 0;
   }
   rwlock_drop (&st->lock);

@@ -149,6 +149,7 @@ struct inode {
   atomic_uint maps_stopped;     /* no translation for now */
   atomic_bool maps_shut;        /* or ever */
   atomic_bool keep_late;        /* pages are kept without need */
+  atomic_bool ra_scan;          /* readahead_is_scan (), of ra below */
   _Atomic uint64_t end;         /* the origin ends here: size, or less (D14) */
   _Atomic uint64_t end_told;    /* or will, when nobody pins the page that end cuts */
 
@@ -277,6 +278,7 @@ enum plant {
   PLANT_EDGE_LOST,              /* where a write continues another one, its first byte is not dirty */
   PLANT_REPLACED_IS_FORGOTTEN,  /* a flush does not wait for zeros that replace the last bytes it waits for, or the reverse */
   PLANT_DROP_OTHERS,            /* a failed write-through takes another one's bytes */
+  PLANT_BYPASS_OVER_DIRTY,      /* a read goes past the cache where part of a page is newer than the origin */
   NPLANTS,
 };
 #ifdef PC_PLANT
@@ -289,7 +291,9 @@ extern enum plant inode_plant;
 #define STAT_ADD(ino, name, n) \
   atomic_fetch_add_explicit (&(ino)->stats.name, (n), memory_order_relaxed)
 
-/* A fill: one read request for whole pages of one MiB. */
+/* A fill: one read request for whole pages of one MiB.  A bypass has no frames: it goes into the buffer of the read that
+ * started it, and is listed like any other, so that it is known what happened to its pages meanwhile.
+ */
 struct fill {
   struct origin_req req;
   struct inode *ino;
@@ -299,6 +303,8 @@ struct fill {
   unsigned refs;                /* the request, and each waiter; stripe's lock */
   unsigned demand;              /* somebody waits or waited: an error is told */
   bool ahead, done, heap;       /* heap: bounce is not from the pool */
+  bool good;                    /* bypass, done: these were the bytes when it was answered */
+  struct inode_op *reader;      /* bypass: whose buffer it is, until done; else NULL */
   uint64_t started_ns;
   uint64_t dead[STRIPE_PAGES / 64];     /* pages zeroed, trimmed or dropped since (CON-3) */
   void *bounce;

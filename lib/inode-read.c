@@ -7,6 +7,9 @@
  * at once, and the op waits for all of it.  Then it copies on.  Pages that a waiter's fill brought are
  * pinned until the op has passed them, so that a small cache cannot take them away first.
  *
+ * Of a scan longer than memory (readahead.h) what is missing is not kept: it goes straight into the client's buffer, and
+ * counts if nothing happened to it meanwhile.  Else it is read again, the usual way.
+ *
  * No lock is held for more than COPY_MAX of copying.  A hit takes no other lock, allocates nothing, makes no
  * system call and writes one byte a page at most (evict_touch).
  */
@@ -94,6 +97,29 @@ zero_some (struct inode_op *op, struct stripe *st, uint64_t limit)
   return found;
 }
 
+/* Did the origin put op->pos and what follows into the buffer already?  Whole pages, each of one moment; what was there or is
+ * newer stops a bypass as a whole.
+ */
+static bool
+pass_some (struct inode_op *op)
+{
+  unsigned i;
+
+  for (i = 0; op->bypass && i < op->nfills; i++) {
+    const struct fill *f = op->fill[i].fill;
+
+    if (f->reader != op || op->pos < f->range.start || op->pos >= f->range.end)
+      continue;
+    if (!f->good) {
+      op->bypass = false;
+      return false;
+    }
+    op->pos = f->range.end < op->range.end ? f->range.end : op->range.end;
+    return true;
+  }
+  return false;
+}
+
 static unsigned
 pages_touched (struct range r)
 {
@@ -158,6 +184,7 @@ tell_readahead (struct inode_op *op)
     .what = op->nmissed ? op->joined ? READAHEAD_JOIN : READAHEAD_MISS
             : op->used_ahead ? READAHEAD_USED : READAHEAD_HIT,
     .demand_bytes = atomic_load_explicit (&ino->demand_bytes, memory_order_relaxed),
+    .bypass = op->bypass, .shared = op->shared,
   };
   uint64_t places;
   unsigned i, n;
@@ -171,6 +198,7 @@ tell_readahead (struct inode_op *op)
   lock_take (&ino->ra_lock);
   feed_back (op);
   n = readahead_access (ino->ra, &ev, ahead, READAHEAD_BATCH);
+  atomic_store_explicit (&ino->ra_scan, readahead_is_scan (ino->ra), memory_order_relaxed);
   places = readahead_places (ino->ra);
   if (places != atomic_load_explicit (&ino->ra_places, memory_order_relaxed))
     atomic_store_explicit (&ino->ra_places, places, memory_order_relaxed);
@@ -183,10 +211,24 @@ tell_readahead (struct inode_op *op)
     }
 }
 
+/* Smaller ones are rather somebody else's than the scan's. */
+#define BYPASS_MIN ((uint64_t) 64 << 10)
+
+static bool
+is_scanning (struct inode_op *op)
+{
+  struct inode *ino = op->ino;
+  uint64_t len = range_len (op->range);
+
+  return ino->ra && len >= BYPASS_MIN && atomic_load_explicit (&ino->ra_scan, memory_order_relaxed)
+         && readahead_may_follow (atomic_load_explicit (&ino->ra_places, memory_order_relaxed), op->range.start, len);
+}
+
 static void
 first_miss (struct inode_op *op)
 {
   op->missed = true;
+  op->bypass = (op->flags & INODE_BYPASS) || is_scanning (op);
   atomic_fetch_add_explicit (&op->ino->demand_bytes, range_len (op->range), memory_order_relaxed);
 }
 
@@ -238,6 +280,7 @@ read_run (struct inode_op *op)
     if (op->nfills) {
       if (atomic_load (&op->waits) > 0)
         return false;
+      op->lent = false;
       err = atomic_exchange (&op->fill_err, 0);
       if (err == ENOMEM && op_may_wait (op, err)) {
         fill_release (op);
@@ -251,7 +294,7 @@ read_run (struct inode_op *op)
       uint64_t limit = stripe_part ((struct range) { op->pos, op->range.end }).end;
       struct stripe *st = inode_stripe (ino, op->pos);
 
-      if (!copy_some (op, st, limit) && !zero_some (op, st, limit))
+      if (!pass_some (op) && !copy_some (op, st, limit) && !zero_some (op, st, limit))
         break;
     }
     if (op->pos == op->range.end)

@@ -61,6 +61,7 @@ enum inode_mode { INODE_WRITEBACK, INODE_WRITETHROUGH, INODE_UNSAFE };
   X (fill_bytes, "bytes they asked for")                                        \
   X (readahead_bytes, "of these, before anybody asked")                         \
   X (readahead_wasted, "bytes fetched ahead and dropped unread")                \
+  X (bypass_bytes, "bytes read past the cache")                                 \
   X (evicted, "pages that left to make room")                                   \
   X (writeback_bytes, "bytes sent to the origin")                               \
   X (writeback_errors, "writes that the origin refused or lost")
@@ -153,6 +154,7 @@ enum {
   INODE_MAY_TRIM = 2,           /* OP_ZERO: a hole will do */
   INODE_FAST = 4,               /* OP_ZERO: ENOTSUP rather than wait */
   INODE_ACCEPTED = 8,           /* OP_SYNC: accepted by the origin is enough (writethrough) */
+  INODE_BYPASS = 16,            /* OP_READ: what is missing is read straight into the buffer and not kept */
 };
 
 #define INODE_OP_FILLS 32
@@ -187,6 +189,8 @@ struct inode_op {
   uint64_t starved_at_ns, starved_pos;  /* ENOMEM since then, without coming further than there; 0: not */
   bool begun;                   /* has run once */
   bool missed, joined, told, asked_holes, alone;
+  bool bypass, lent;            /* read: as INODE_BYPASS; the origin may be writing into buf, while waits > 0 */
+  bool shared;                  /* read: waits for what another one's bypass brings, which is not kept for it */
   unsigned nmissed;             /* read: pages of it that were not there */
   unsigned used_ahead;          /* read: pages that were fetched ahead, and are read for the first time */
   uint64_t counted;             /* read: nmissed counts up to here */
@@ -228,10 +232,16 @@ extern void inode_op_sync (struct inode_op *, struct inode *, struct range, unsi
 /* True: done, op->err is set and the op is in nobody's hands.  False: wait. */
 extern bool inode_op_run (struct inode_op *);
 
-/* Give up an op that is not running: it leaves every list; what it did stays done.  After it
- * returns the op is done with ECANCELED.
+/* Give up an op that is not running and whose buffer the origin does not write into (inode_op_is_lent): it leaves every
+ * list; what it did stays done.  After it returns the op is done with ECANCELED.
  */
 extern void inode_op_cancel (struct inode_op *);
+
+static inline bool
+inode_op_is_lent (const struct inode_op *op)
+{
+  return op->lent && atomic_load (&op->waits) > 0;
+}
 
 /* The blocking driver.  gone (may be NULL) is asked about ten times a second. */
 extern int inode_op_wait (struct inode_op *, bool (*gone) (void *), void *gone_arg);

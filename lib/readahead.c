@@ -9,7 +9,7 @@
  * (dir 0) counts as forward and may still turn round.
  *
  * Invariants, run by readahead_check():
- *   (1) pos and end of a used stream that is not strided are whole pages, and
+ *   (1) pos and end of a taken stream that is not strided are whole pages, and
  *       pos <= end <= top
  *   (2) an open stream has a direction or a stride
  *   (3) accuracy <= 1
@@ -109,6 +109,9 @@ readahead_reset (struct readahead *ra)
   ra->places = ra->opened = 0;
   ra->last_off = 0;
   ra->last = 0;
+  ra->scan = false;
+  ra->scanned = 0;
+  memset (ra->passed, 0, sizeof ra->passed);
 }
 
 void
@@ -188,10 +191,17 @@ readahead_feedback (struct readahead *ra, uint64_t used_bytes,
 
 /* Streams. */
 
+/* As a stream keeps it: compared around the wrap, 26 days to either side. */
+static uint32_t
+time_of (uint64_t ns)
+{
+  return (uint32_t) (ns >> 20);
+}
+
 static bool
 is_stale (const struct readahead_stream *s, uint64_t now_ns)
 {
-  return now_ns > s->used_ns && now_ns - s->used_ns > STALE_NS;
+  return (int32_t) (time_of (now_ns) - s->used) > (int32_t) time_of (STALE_NS);
 }
 
 static void
@@ -284,7 +294,7 @@ get_fit (const struct readahead *ra, unsigned i, struct range r)
   uint64_t start, far, reach;
   bool step;
 
-  if (!s->used)
+  if (!s->taken)
     return FIT_NOT;
   start = start_in (ra, s, r);
   if (start == ra->pos[i] || (s->dir == 0 && r.end == s->last_off))
@@ -329,23 +339,26 @@ find (const struct readahead *ra, struct range r, bool hit, unsigned *ret)
 }
 
 /* The one to give up: unused, else the oldest that led nowhere or was left,
- * else the oldest.  So a flood of random reads takes its own streams only.
+ * else the oldest.  So a flood of random reads takes its own streams only; of
+ * equally old ones it takes one after the other, for each may yet get its second
+ * read.
  */
 static unsigned
 find_victim (const struct readahead *ra, uint64_t now_ns)
 {
-  unsigned found = 0;
+  unsigned found = READAHEAD_STREAMS;
   bool found_lonely = false;
 
-  for (unsigned i = 0; i < READAHEAD_STREAMS; i++) {
+  for (unsigned n = 1; n <= READAHEAD_STREAMS; n++) {
+    unsigned i = (ra->last + n) % READAHEAD_STREAMS;
     const struct readahead_stream *s = &ra->stream[i];
     bool lonely = s->hits == 0 || is_stale (s, now_ns);
 
-    if (!s->used)
+    if (!s->taken)
       return i;
-    if (i == 0 || (lonely && !found_lonely)
+    if (found == READAHEAD_STREAMS || (lonely && !found_lonely)
         || (lonely == found_lonely
-            && s->used_ns < ra->stream[found].used_ns)) {
+            && (int32_t) (s->used - ra->stream[found].used) < 0)) {
       found = i;
       found_lonely = lonely;
     }
@@ -371,13 +384,13 @@ begin (struct readahead *ra, struct range r, uint64_t now_ns)
   if (s->open)
     shut (ra, i);
   memset (s, 0, sizeof *s);
-  s->used = true;
+  s->taken = true;
   ra->pos[i] = s->end = r.end;
   s->run = r.end - r.start;
   s->near_run = s->near_span = s->len = len;
   s->last_off = s->low = r.start;
   s->stride = get_stride (ra->last_off, r.start);
-  s->used_ns = now_ns;
+  s->used = time_of (now_ns);
   ra->last_off = r.start;
   ra->last = i;
   return i;
@@ -524,7 +537,7 @@ advance (struct readahead *ra, unsigned i, struct range r,
     s->end = ra->pos[i];
   s->len = len;
   s->last_off = r.start;
-  s->used_ns = ev->now_ns;
+  s->used = time_of (ev->now_ns);
   ra->last = i;
 }
 
@@ -711,12 +724,93 @@ plan_steps (struct readahead *ra, unsigned i, uint64_t window,
  * under way?  That is what waits for the origin; or, where what was fetched
  * ahead leaves nothing to wait for, how far reads overtake each other.
  */
+#define ENOUGH_MAX (4 * MIB)
+
 static bool
 is_client_ahead (const struct readahead *ra, const struct readahead_event *ev)
 {
-  uint64_t enough = clamp (2 * get_bdp (ra), MIB / 4, 4 * MIB);
+  uint64_t enough = clamp (2 * get_bdp (ra), MIB / 4, ENOUGH_MAX);
 
   return ev->demand_bytes > enough || (ra->rate > 0 && ra->depth > enough);
+}
+
+/* Has it at least what the way to the origin holds?  It would lose little if it
+ * were never read ahead for.
+ */
+static bool
+is_client_enough (const struct readahead *ra, const struct readahead_event *ev)
+{
+  uint64_t enough = clamp (get_bdp (ra), READAHEAD_CHUNK_MIN, ENOUGH_MAX);
+
+  return ev->demand_bytes > enough || (ra->rate > 0 && ra->depth > enough);
+}
+
+/* Scans. */
+
+#define DOUBT_MAX 8
+
+/* What a client has under way varies, where the machine is busy from nothing to all
+ * it may have.  So much read with too little, more than with enough, is the end of
+ * its scan.
+ */
+#define SCAN_SLACK (16 * MIB)
+
+/* The places are not smaller, for reads come in any order and some belong to the
+ * one before.
+ */
+static uint64_t
+passed_len (const struct readahead *ra)
+{
+  uint64_t len = ra->limits.scan / (READAHEAD_PASSED / 2);
+
+  return len < 2 * NEAR_MAX ? 2 * NEAR_MAX : len;
+}
+
+/* More is read in one place than there is, before so much else was read that
+ * the cache would have lost it as well.
+ */
+static bool
+is_read_again (struct readahead *ra, const struct readahead_event *ev)
+{
+  uint64_t len = passed_len (ra), place = ev->off / len + 1; /* 0: none */
+  uint64_t slots = clamp (2 * ra->limits.scan / len, 2, READAHEAD_PASSED);
+  unsigned i = (unsigned) (place % slots);
+
+  if (!ev->bypass)
+    return false;
+  if (ra->passed[i].place != place) {
+    ra->passed[i].place = place;
+    ra->passed[i].bytes = 0;
+  }
+  ra->passed[i].bytes += ev->len;
+  return ra->passed[i].bytes > len + NEAR_MAX;
+}
+
+/* A read of an open stream that was not there before. */
+static void
+note_scan (struct readahead *ra, const struct readahead_event *ev)
+{
+  uint64_t limit = ra->limits.scan << ra->doubt;
+
+  if (ev->now_ns > ra->scan_ns + QUIET_NS) {
+    ra->scanned = 0;
+    ra->doubt = 0;
+  }
+  if (ev->now_ns > ra->scan_ns)
+    ra->scan_ns = ev->now_ns;
+  if (ra->limits.scan == 0)
+    return;
+  if (ev->shared || is_read_again (ra, ev)) {
+    memset (ra->passed, 0, sizeof ra->passed);
+    ra->scanned = 0;
+    if (ra->doubt < DOUBT_MAX)
+      ra->doubt++;
+  }
+  else if (is_client_enough (ra, ev))
+    ra->scanned = clamp (ra->scanned + ev->len, 0, limit + SCAN_SLACK);
+  else if (ra->scan)
+    ra->scanned -= clamp (ev->len, 0, ra->scanned);
+  ra->scan = ra->scanned > ra->limits.scan << ra->doubt;
 }
 
 static unsigned
@@ -746,7 +840,9 @@ give_out (struct readahead *ra, const struct readahead_event *ev,
   if (ev->what == READAHEAD_HIT)
     return 0;                   /* read before: no sign that more is wanted */
   judge (ra, i);
-  if (is_client_ahead (ra, ev)) {
+  if (s->open && !s->strided)
+    note_scan (ra, ev);
+  if (ra->scan || is_client_ahead (ra, ev)) {
     ra->queued_ns = ev->now_ns;
     return 0;
   }
@@ -777,7 +873,7 @@ readahead_declined (struct readahead *ra, struct range r)
     struct readahead_stream *s = &ra->stream[i];
     uint64_t start = start_in (ra, s, r);
 
-    if (!s->used || !s->open || s->strided || start < ra->pos[i]
+    if (!s->taken || !s->open || s->strided || start < ra->pos[i]
         || start >= s->end)
       continue;
     s->end = start;
@@ -794,8 +890,8 @@ readahead_check (const struct readahead *ra)
   for (unsigned i = 0; i < READAHEAD_STREAMS; i++) {
     const struct readahead_stream *s = &ra->stream[i];
 
-    assert ((ra->opened >> i & 1) == (s->used && s->open));
-    if (!s->used)
+    assert ((ra->opened >> i & 1) == (s->taken && s->open));
+    if (!s->taken)
       continue;
     if (!s->strided) {          /* (1) */
       assert (ra->pos[i] <= s->end && s->end <= ra->top);

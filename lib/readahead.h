@@ -56,6 +56,15 @@
  * 256 KiB) needs none of this, and would only find its reads behind ours: while
  * other reads wait for more than clamp (2 x BDP, 256 KiB, 4 MiB), or overtake each
  * other by as much, nothing is given out.
+ *
+ * Nor does it need the cache, once it has read more than fits in there: what it
+ * reads now would have left before it could come by again, and would take other
+ * things with it.  That is a scan (readahead_is_scan): `scan' bytes read in
+ * order and not there before, by clients who keep at least under way what the
+ * way to the origin holds, and are never quiet for a second.  What is read from
+ * then on need not be kept, nor fetched ahead.  Should somebody read the same
+ * again shortly (a second reader behind the first, or beside it), that was wrong:
+ * it ends, and takes twice as long to be believed the next time.
  */
 #ifndef PC_READAHEAD_H
 #define PC_READAHEAD_H
@@ -77,6 +86,8 @@ struct readahead_event {
   enum readahead_what what;
   uint64_t demand_bytes;        /* bytes of other reads of this export that wait
                                    for the origin now (misses and joins) */
+  bool bypass;                  /* what it brings is not kept */
+  bool shared;                  /* waits for what another one's bypass brings */
   uint64_t now_ns;              /* monotonic */
 };
 
@@ -85,6 +96,8 @@ struct readahead_limits {
   uint64_t window_max;          /* cache-readahead of one stream; 0 = off */
   uint64_t memory;              /* fetched ahead and unread, all streams
                                    together (a quarter of the frames) */
+  uint64_t scan;                /* read in order, this is more than the cache
+                                   holds; 0: nothing is a scan */
 };
 
 /* Ranges lie inside the export, are whole pages except at its end and cross no
@@ -109,16 +122,21 @@ struct readahead_stream {
   uint64_t run;                 /* bytes read since it began */
   uint64_t last_off;            /* of the last read, as the client counts */
   uint64_t low;                 /* least position read, of late */
-  uint64_t used_ns;             /* at the last read */
   uint32_t near_run, near_span; /* bytes read and passed over, lately */
   uint32_t len;                 /* of the last read */
+  uint32_t used;                /* at the last read: 2^20 ns, about a ms */
   int32_t stride;               /* from the read before to the last, or 0 */
   uint8_t hits;                 /* reads that matched, saturating as the next */
   uint8_t seq;                  /* of these in a row: exactly at pos */
   uint8_t steps;                /* of these in a row: by the same stride */
-  int8_t dir;                   /* 1, -1, or 0 while one read was seen */
-  bool used, open, strided;
+  int8_t dir : 2;               /* 1, -1, or 0 while one read was seen */
+  bool taken : 1, open : 1, strided : 1;
 };
+
+/* Where a scan passed lately: so many places of a part of `scan' each, which
+ * together are twice of it.
+ */
+#define READAHEAD_PASSED 16
 
 struct readahead {
   struct readahead_limits limits;
@@ -137,6 +155,14 @@ struct readahead {
   uint64_t places;              /* readahead_places () */
   uint64_t places_ns;           /* when they were last looked for in all streams */
   bool places_old;              /* a stream was shut since */
+
+  bool scan;                    /* readahead_is_scan () */
+  uint8_t doubt;                /* it was none so often */
+  uint64_t scanned;             /* bytes that it has read */
+  uint64_t scan_ns;             /* when it last did */
+  struct {
+    uint64_t place, bytes;      /* read past the cache in there */
+  } passed[READAHEAD_PASSED];
 
   uint32_t accuracy;            /* used of what was resolved, in 1/1024 */
   uint64_t used_bytes, wasted_bytes; /* since accuracy was last moved */
@@ -183,6 +209,15 @@ extern void readahead_done (struct readahead *ra, uint64_t bytes,
  * again, and less at once.  Not for ranges that were there already.
  */
 extern void readahead_declined (struct readahead *ra, struct range r);
+
+/* Are those who read in order now going through more than the cache holds?  Then
+ * what they miss is not worth keeping.  As of the last read that was told.
+ */
+static inline bool
+readahead_is_scan (const struct readahead *ra)
+{
+  return ra->scan;
+}
 
 /* Where the next reads of open streams are expected, of those that were read in
  * the last seconds: a bit for each region of 16 MiB, folded to 64; 0: nowhere.

@@ -128,6 +128,20 @@ check_PROGRAMS += %D%/test-inode-cost
 	-Wl,--wrap=aligned_alloc \
 	$(NULL)
 
+# Reads past the cache.
+TESTS += %D%/test-inode-bypass
+check_PROGRAMS += %D%/test-inode-bypass
+%C%_test_inode_bypass_SOURCES = \
+	%D%/inode-bed.h \
+	%D%/inode-world.c \
+	%D%/inode-world.h \
+	%D%/test-inode-bypass.c \
+	$(NULL)
+%C%_test_inode_bypass_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=aligned_alloc \
+	$(NULL)
+
 # How long it looks for memory and frames.
 TESTS += %D%/test-inode-memory
 check_PROGRAMS += %D%/test-inode-memory

@@ -90,6 +90,7 @@ PLUGIN_MODEL_TESTS = \
 	%D%/plugin-holes.sh \
 	%D%/plugin-pace.sh \
 	%D%/plugin-parallel-misses.sh \
+	%D%/plugin-scan.sh \
 	%D%/plugin-sigterm.sh \
 	%D%/plugin-two-exports.sh \
 	$(NULL)

@@ -288,7 +288,7 @@ h.shutdown()"
 done_with
 grep -E -q '^[^=]*\.hits=[0-9]+$' stats || { cat stats; fail "no hits in cache-stats"; }
 ! grep -E -v '^[^=]+\.[a-z_]+=[0-9]+$' stats || fail "not a counter"
-for name in hits misses joined fills fill_bytes readahead_bytes readahead_wasted evicted \
+for name in hits misses joined fills fill_bytes readahead_bytes readahead_wasted bypass_bytes evicted \
             dirty_bytes writing_bytes unstable_bytes writeback_bytes writeback_errors \
             origin_reads origin_writes origin_flushes reconnects throttled_ms frames \
             metadata_bytes; do

@@ -75,7 +75,7 @@ kill_nbdkit cache TERM
 # nbdkit 1.32 may hang up instead of answering.
 client "try:
     for r in waiting:
-        r.wait()
+        r.wait($((30 * pc_slowness)))
 except nbd.Error:
     pass
 del waiting, r, h"

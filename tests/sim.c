@@ -445,6 +445,8 @@ init_op (struct slot *sl)
     sl->buf = malloc (range_len (sl->r));
     memset (sl->buf, 0xa5, range_len (sl->r));
     inode_op_read (&sl->op, ino, sl->buf, sl->r);
+    if (sl->id % 3 == 0)
+      sl->op.flags |= INODE_BYPASS;
     break;
   case WRITE:
   case FUA:
@@ -855,7 +857,7 @@ cancel_one (struct sim *s)
 {
   struct slot *sl = &s->slot[below (s, NSLOTS)];
 
-  if (!sl->busy)
+  if (!sl->busy || inode_op_is_lent (&sl->op))
     return;
   trace (s, "cancel op %" PRIu64 "\n", sl->id);
   s->cancels++;

@@ -143,6 +143,11 @@ TEST (a_failed_write_through_that_takes_another_ones_bytes_is_found)
   is_found (PLANT_DROP_OTHERS);
 }
 
+TEST (a_read_past_the_cache_where_it_is_newer_is_found)
+{
+  is_found (PLANT_BYPASS_OVER_DIRTY);
+}
+
 int
 main (void)
 {
@@ -157,6 +162,7 @@ main (void)
     cmocka_unit_test (a_byte_lost_at_the_edge_of_a_segment_is_found),
     cmocka_unit_test (a_flush_that_forgets_what_is_replaced_is_found),
     cmocka_unit_test (a_failed_write_through_that_takes_another_ones_bytes_is_found),
+    cmocka_unit_test (a_read_past_the_cache_where_it_is_newer_is_found),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

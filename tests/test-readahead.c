@@ -336,7 +336,7 @@ TEST (sixteen_workers_may_shuffle_the_reads_of_a_stream)
       }
     }
     for (unsigned i = 0; i < READAHEAD_STREAMS; i++)
-      nstreams += r.ra.stream[i].used;
+      nstreams += r.ra.stream[i].taken;
     assert_int_equal (nstreams, 1);
     assert_true (r.misses <= 20);
     tear_down (&r);
@@ -490,7 +490,7 @@ TEST (windows_of_all_streams_stay_within_memory)
 
       read_some (&r, k * GIB + k * k * MIB + i * 256 * KIB, 256 * KIB);
       for (unsigned s = 0; s < READAHEAD_STREAMS; s++)
-        if (r.ra.stream[s].used)
+        if (r.ra.stream[s].taken)
           ahead += r.ra.stream[s].end - r.ra.pos[s];
       assert_true (ahead <= 8 * MIB);
     }
@@ -988,6 +988,221 @@ TEST (hits_are_told_no_longer_when_a_stream_has_no_reader)
   tear_down (&r);
 }
 
+/* Scans.  A cache of 64 MiB; reads of 256 KiB that are not there, while `demand' bytes of others wait. */
+#define SCAN (64 * MIB)
+#define SCAN_LEN (256 * KIB)
+
+static void
+set_up_scan (struct reader *r, uint64_t scan)
+{
+  struct readahead_limits limits = { .size = 64 * GIB, .window_max = 32 * MIB, .memory = 16 * MIB, .scan = scan };
+
+  memset (r, 0, sizeof *r);
+  r->now = SEC;
+  readahead_init (&r->ra, &limits);
+  readahead_done (&r->ra, SCAN_LEN, MS / 10, r->now);
+}
+
+static void
+scan_read (struct reader *r, uint64_t off, uint64_t demand, bool shared)
+{
+  struct readahead_event ev = {
+    .off = off, .len = SCAN_LEN, .what = READAHEAD_MISS, .demand_bytes = demand, .now_ns = r->now,
+    .bypass = readahead_is_scan (&r->ra), .shared = shared,
+  };
+
+  r->n = readahead_access (&r->ra, &ev, r->out, READAHEAD_BATCH);
+  r->now += MS / 10;
+  readahead_check (&r->ra);
+}
+
+/* In order from off on, until it is taken for a scan; how much that took. */
+static uint64_t
+scan_from (struct reader *r, uint64_t off, uint64_t most)
+{
+  uint64_t n = 0;
+
+  while (n < most && !readahead_is_scan (&r->ra)) {
+    scan_read (r, off + n, 8 * MIB, false);
+    n += SCAN_LEN;
+  }
+  return n;
+}
+
+TEST (a_scan_is_what_is_longer_than_the_cache)
+{
+  struct reader r;
+
+  set_up_scan (&r, SCAN);
+  for (uint64_t off = 0; r.ra.scanned < SCAN; off += SCAN_LEN) {
+    scan_read (&r, off, 8 * MIB, false);
+    assert_false (readahead_is_scan (&r.ra));
+    assert_true (off <= SCAN + MIB);
+  }
+  assert_int_equal (r.ra.scanned, SCAN);
+  scan_read (&r, r.ra.pos[r.ra.last], 8 * MIB, false);
+  assert_true (readahead_is_scan (&r.ra));
+  assert_int_equal (r.n, 0);
+}
+
+TEST (without_a_limit_nothing_is_a_scan)
+{
+  struct reader r;
+
+  set_up_scan (&r, 0);
+  assert_int_equal (scan_from (&r, 0, 8 * SCAN), 8 * SCAN);
+}
+
+TEST (several_readers_in_order_are_a_scan_together)
+{
+  struct reader r;
+  uint64_t n;
+
+  set_up_scan (&r, SCAN);
+  for (n = 0; n < 2 * SCAN && !readahead_is_scan (&r.ra); n += SCAN_LEN)
+    scan_read (&r, n / SCAN_LEN % 4 * GIB + n / 4 / SCAN_LEN * SCAN_LEN, 8 * MIB, false);
+  assert_true (n > SCAN && n <= SCAN + 4 * MIB);
+}
+
+TEST (who_waits_for_each_answer_is_no_scan)
+{
+  struct reader r;
+
+  set_up_scan (&r, SCAN);
+  for (uint64_t off = 0; off < 4 * SCAN; off += SCAN_LEN)
+    scan_read (&r, off, 0, false);
+  assert_false (readahead_is_scan (&r.ra));
+}
+
+/* A scan whose client has less under way than the way to the origin holds, and not only now and then, is read ahead for
+ * again, and kept.
+ */
+TEST (a_scan_ends_with_its_client_s_queue)
+{
+  struct reader r;
+  uint64_t off = 0, enough;
+
+  set_up_scan (&r, SCAN);
+  for (unsigned i = 0; i < 400; i++)    /* about 2.5 GiB/s, 1 ms */
+    readahead_done (&r.ra, SCAN_LEN, MS, r.now += MS / 10);
+  r.ra.rtt_ns = MS;
+  enough = (r.ra.rate >> 10) * (MS >> 10) / (SEC >> 20);
+  assert_true (enough > MIB && enough < 4 * MIB);
+  off = scan_from (&r, 0, 2 * SCAN);
+  for (unsigned i = 0; i < 200; i++, off += SCAN_LEN) {
+    scan_read (&r, off, i % 2 ? enough : enough + 1, false);
+    assert_true (readahead_is_scan (&r.ra));
+    assert_int_equal (r.n, 0);
+  }
+  for (unsigned i = 0; i < 100; i++, off += SCAN_LEN)
+    scan_read (&r, off, enough + 1, false);
+  for (unsigned i = 1; i < 16 * MIB / SCAN_LEN; i++, off += SCAN_LEN) {
+    scan_read (&r, off, enough, false);
+    assert_true (readahead_is_scan (&r.ra));
+    assert_int_equal (r.n, 0);
+  }
+  scan_read (&r, off, enough, false);
+  assert_false (readahead_is_scan (&r.ra));
+  assert_true (r.n > 0);
+}
+
+TEST (reads_here_and_there_are_no_scan)
+{
+  uint64_t seed = get_seed ();
+  struct reader r;
+
+  print_message ("PC_SEED=%" PRIu64 "\n", seed);
+  set_up_scan (&r, SCAN);
+  for (unsigned i = 0; i < 4096; i++)
+    scan_read (&r, get_random (&seed) % (60 * GIB) / PAGE * PAGE, 8 * MIB, false);
+  assert_true (r.ra.scanned < SCAN / 8);
+  assert_false (readahead_is_scan (&r.ra));
+}
+
+TEST (after_a_second_of_quiet_it_begins_anew)
+{
+  struct reader r;
+  uint64_t off;
+
+  set_up_scan (&r, SCAN);
+  off = scan_from (&r, 0, 2 * SCAN);
+  r.now += SEC - MS;
+  scan_read (&r, off, 8 * MIB, false);
+  assert_true (readahead_is_scan (&r.ra));
+  r.now += SEC + MS;
+  scan_read (&r, off + SCAN_LEN, 8 * MIB, false);
+  assert_false (readahead_is_scan (&r.ra));
+  assert_int_equal (r.ra.scanned, SCAN_LEN);
+}
+
+/* A second reader, so much behind: what it wants was not kept.  Twice as much has to be read then. */
+TEST (what_is_read_again_shortly_was_no_scan)
+{
+  struct reader r;
+  uint64_t ahead, behind = 0, first, n;
+
+  set_up_scan (&r, SCAN);
+  first = scan_from (&r, 0, 2 * SCAN);
+  for (ahead = first; ahead < first + SCAN / 2; ahead += SCAN_LEN)
+    scan_read (&r, ahead, 8 * MIB, false);
+  assert_true (readahead_is_scan (&r.ra));
+  for (behind = first; readahead_is_scan (&r.ra); behind += SCAN_LEN, ahead += SCAN_LEN) {
+    scan_read (&r, ahead, 8 * MIB, false);
+    scan_read (&r, behind, 8 * MIB, false);
+    assert_true (behind < first + SCAN / 2);
+  }
+  n = scan_from (&r, 32 * GIB, 8 * SCAN);
+  assert_true (n > 2 * SCAN && n <= 2 * SCAN + 2 * MIB);
+}
+
+TEST (what_another_one_waits_for_was_no_scan)
+{
+  struct reader r;
+  uint64_t off;
+
+  set_up_scan (&r, SCAN);
+  off = scan_from (&r, 0, 2 * SCAN);
+  scan_read (&r, off, 8 * MIB, true);
+  assert_false (readahead_is_scan (&r.ra));
+  assert_int_equal (r.ra.scanned, 0);
+  for (unsigned i = 0; i < 300; i++)
+    scan_read (&r, off + i * SCAN_LEN, 8 * MIB, true);
+  assert_true (r.ra.doubt <= 8);
+}
+
+TEST (a_disk_read_twice_is_two_scans)
+{
+  struct reader r;
+
+  for (uint64_t scan = 4 * MIB; scan <= 4 * SCAN; scan *= 2) {
+    set_up_scan (&r, scan);
+    scan_from (&r, 0, 2 * scan + MIB);
+    for (unsigned turn = 0; turn < 3; turn++)
+      for (uint64_t off = turn ? 0 : 4 * scan; off < 8 * scan; off += SCAN_LEN) {
+        scan_read (&r, off, 8 * MIB, false);
+        assert_true (readahead_is_scan (&r.ra));
+      }
+  }
+}
+
+/* Their times are kept in milliseconds. */
+TEST (readers_that_begin_at_one_moment_do_not_take_each_other_s_place)
+{
+  struct reader r;
+
+  set_up_scan (&r, 0);
+  for (unsigned i = 0; i < READAHEAD_STREAMS; i++) {
+    scan_read (&r, 60 * GIB - i * i * 9 * MIB, 8 * MIB, false);
+    r.now = SEC;
+  }
+  for (uint64_t turn = 0; turn < 3; turn++)
+    for (uint64_t i = 0; i < 10; i++) {
+      scan_read (&r, i * i * 200 * MIB + turn * SCAN_LEN, 8 * MIB, false);
+      r.now = SEC;
+    }
+  assert_int_equal (__builtin_popcountll (r.ra.opened), 10);
+}
+
 /* Clients on a simulated clock.  Each keeps depth reads in flight over its own
  * part of the export; a reply costs cpu_ns of the one processor.  The origin
  * sends at rate on one line; a reply arrives a round trip after its turn.
@@ -1258,6 +1473,17 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
+    cmocka_unit_test (a_scan_is_what_is_longer_than_the_cache),
+    cmocka_unit_test (without_a_limit_nothing_is_a_scan),
+    cmocka_unit_test (several_readers_in_order_are_a_scan_together),
+    cmocka_unit_test (who_waits_for_each_answer_is_no_scan),
+    cmocka_unit_test (a_scan_ends_with_its_client_s_queue),
+    cmocka_unit_test (reads_here_and_there_are_no_scan),
+    cmocka_unit_test (after_a_second_of_quiet_it_begins_anew),
+    cmocka_unit_test (what_is_read_again_shortly_was_no_scan),
+    cmocka_unit_test (what_another_one_waits_for_was_no_scan),
+    cmocka_unit_test (a_disk_read_twice_is_two_scans),
+    cmocka_unit_test (readers_that_begin_at_one_moment_do_not_take_each_other_s_place),
     cmocka_unit_test (the_table_of_an_export_fits_8_kib),
     cmocka_unit_test (
       the_third_4_kib_read_in_a_row_fetches_two_chunks_ahead),
