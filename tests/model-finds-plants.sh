@@ -20,15 +20,23 @@ plugin=$planted
 # Not 6, a hole that is none: this image has no holes.  tests/test-plants finds that one.
 plants=(1 2 3 4 5 7)
 
-# plant N: the world in which the six differ; the names are those of the enum.
+# plant N [MODE [SIZE]]: the world in which the six differ; the names are those of the enum.
 plant () {
   export PC_PLANT=$1
   rm -f "$durable"
-  make_image 8M
+  make_image "${3:-8M}"
   start_origin -t 32 delay=0.001 jitter=0.002
-  start_cache cache=writeback cache-size=1M
+  start_cache cache="${2:-writeback}" cache-size=1M
   unset PC_PLANT
   echo "--- plant $1"
+}
+
+# fail_now_and_then: one write of twenty, until there is no origin any more.
+fail_now_and_then () {
+  while origin - <<< "clearlog
+fail write EIO 1" 2> /dev/null; do
+    origin finished write 20 1 2> /dev/null || :
+  done
 }
 
 # find_plant SOCKET OPTION...: wrong bytes, or the server's own checks of its
@@ -63,4 +71,22 @@ for n in "${plants[@]}"; do
   kill_nbdkit cache KILL 2> /dev/null || :
   wait_nbdkit cache || :
   kill_origin
+done
+
+# 9, a failed write-through takes another one's bytes: where it is written through, writes fail, and they meet.
+through=(--stamped --durable "$durable" --connections 8 --depth 8 --max-len 32K --mix write=70,read=30
+         --allow-errors)
+for n in 0 9; do
+  plant "$n" writethrough 256K
+  fail_now_and_then &
+  failing=$!
+  if [ "$n" -eq 0 ]; then
+    run_nbdx "$cache_sock" "${through[@]}" --ops 3000
+  else
+    find_plant "$cache_sock" "${through[@]}" --ops 20000
+  fi
+  kill_nbdkit cache KILL 2> /dev/null || :
+  wait_nbdkit cache || :
+  kill_origin
+  wait "$failing" || :
 done
