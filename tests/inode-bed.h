@@ -23,6 +23,11 @@
 #define MIB ((uint64_t) 1 << 20)
 #define SIZE ((uint64_t) 4 << 20)
 #define NTASKS 200
+#ifndef PATTERN                 /* the longest write */
+#define PATTERN SIZE
+#endif
+
+static uint8_t ones[PATTERN], twos[PATTERN];
 
 struct task {
   struct inode_op op;
@@ -36,6 +41,26 @@ struct bed {
   struct task task[NTASKS];
   unsigned ntasks;
 };
+
+/* Before all tests of a program. */
+static inline int
+fill_patterns (void **state)
+{
+  (void) state;
+  memset (ones, 1, sizeof ones);
+  memset (twos, 2, sizeof twos);
+  return 0;
+}
+
+/* Before each: one that failed may have left memory refused. */
+static inline int
+calm (void **state)
+{
+  (void) state;
+  world_refuse (false);
+  world_fail_alloc_nth (-1);
+  return 0;
+}
 
 static inline void
 wake (struct inode_op *op)

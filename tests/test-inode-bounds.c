@@ -3,12 +3,11 @@
  * Tests of what bounds one inode: how long an origin may leave writes and flushes unanswered, how much
  * may be dirty and who is let in first, and how long a failure counts.
  */
+#define PATTERN (8 * MIB)
 #include "inode-bed.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
-
-static uint8_t ones[8 * MIB], twos[8 * MIB];
 
 /* Time passes and everybody looks again. */
 static void
@@ -587,8 +586,6 @@ main (void)
     cmocka_unit_test (an_inode_with_nothing_dirty_knows_of_no_failure),
   };
 
-  memset (ones, 1, sizeof ones);
-  memset (twos, 2, sizeof twos);
   cmocka_set_test_filter (getenv ("PC_TEST"));
-  return cmocka_run_group_tests (tests, NULL, NULL);
+  return cmocka_run_group_tests (tests, fill_patterns, NULL);
 }

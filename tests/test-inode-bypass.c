@@ -13,7 +13,7 @@
 
 #include "inode-bed.h"
 
-static uint8_t buf[2 * MIB], other[2 * MIB], ones[MIB], twos[MIB];
+static uint8_t buf[2 * MIB], other[2 * MIB];
 
 static struct task *
 past (struct bed *b, void *to, uint64_t off, uint64_t len)
@@ -38,19 +38,11 @@ frames_used (struct bed *b)
   return memfile_in_use (b->w.env.mf);
 }
 
-static void
-set_up_patterns (struct bed *b)
-{
-  memset (ones, 1, sizeof ones);
-  memset (twos, 2, sizeof twos);
-  set_up (b);
-}
-
 TEST (it_brings_the_bytes_and_keeps_nothing)
 {
   struct bed b;
 
-  set_up_patterns (&b);
+  set_up (&b);
   assert_ok (past (&b, buf, 0, 256 * K));
   assert_orig (buf, 0, 256 * K);
   assert_int_equal (count (&b, ORIGIN_READ), 1);
@@ -66,7 +58,7 @@ TEST (it_crosses_stripes)
 {
   struct bed b;
 
-  set_up_patterns (&b);
+  set_up (&b);
   assert_ok (past (&b, buf, MIB - 128 * K, 256 * K));
   assert_orig (buf, MIB - 128 * K, 256 * K);
   assert_int_equal (count (&b, ORIGIN_READ), 2);
@@ -79,7 +71,7 @@ TEST (only_whole_pages_of_its_own_go_past)
 {
   struct bed b;
 
-  set_up_patterns (&b);
+  set_up (&b);
   assert_ok (past (&b, buf, PAGE, 16 * PAGE - 1));
   assert_orig (buf, PAGE, 16 * PAGE - 1);
   assert_int_equal (bypassed (&b), 0);
@@ -120,7 +112,7 @@ TEST (what_is_there_is_copied_and_only_the_rest_goes_past)
 {
   struct bed b;
 
-  set_up_patterns (&b);
+  set_up (&b);
   assert_ok (wr (&b, ones, 4 * PAGE, PAGE, 0));
   assert_ok (zero (&b, 8 * PAGE, 2 * PAGE, INODE_MAY_TRIM));
   assert_ok (past (&b, buf, 0, 16 * PAGE));
@@ -138,7 +130,6 @@ TEST (what_was_copied_stays)
 {
   struct bed b;
 
-  memset (ones, 1, sizeof ones);
   set_up_with (&b, with_blocks (SIZE, 16 * K, MIB), (struct world_options) { .nframes = 512 });
   assert_ok (wr (&b, ones, 0, PAGE, 0));
   assert_ok (past (&b, buf, 0, 64 * K));
@@ -189,7 +180,7 @@ change_meanwhile (void (*change) (struct bed *), uint8_t now)
   struct bed b;
   struct task *t, *later;
 
-  set_up_patterns (&b);
+  set_up (&b);
   close_door (&b, ORIGIN_READ);
   t = past (&b, buf, 0, 16 * PAGE);
   assert_false (t->done);
@@ -235,7 +226,7 @@ TEST (what_was_touched_is_read_again_through_the_cache)
   struct bed b;
   struct task *t;
 
-  set_up_patterns (&b);
+  set_up (&b);
   close_door (&b, ORIGIN_READ);
   t = past (&b, buf, 0, 16 * PAGE);
   assert_ok (wr (&b, ones, 15 * PAGE, PAGE, 0));
@@ -252,7 +243,7 @@ TEST (another_reader_waits_and_asks_for_itself)
   struct bed b;
   struct task *t, *u;
 
-  set_up_patterns (&b);
+  set_up (&b);
   close_door (&b, ORIGIN_READ);
   t = past (&b, buf, 0, 16 * PAGE);
   u = rd (&b, other, PAGE, 2 * PAGE);
@@ -273,7 +264,6 @@ TEST (a_writer_of_part_of_a_block_waits_and_asks_for_itself)
   struct bed b;
   struct task *t, *u;
 
-  memset (ones, 1, sizeof ones);
   set_up_with (&b, with_blocks (SIZE, 8 * K, MIB), (struct world_options) { .nframes = 512 });
   close_door (&b, ORIGIN_READ);
   t = past (&b, buf, 0, 16 * PAGE);
@@ -293,7 +283,7 @@ TEST (its_error_is_told_and_nothing_is_left)
   struct bed b;
   struct task *t, *u;
 
-  set_up_patterns (&b);
+  set_up (&b);
   close_door (&b, ORIGIN_READ);
   t = past (&b, buf, 0, 16 * PAGE);
   u = rd (&b, other, PAGE, PAGE);
@@ -314,7 +304,7 @@ TEST (its_buffer_is_lent_until_the_last_answer)
   struct bed b;
   struct task *t;
 
-  set_up_patterns (&b);
+  set_up (&b);
   close_door (&b, ORIGIN_READ);
   t = past (&b, buf, MIB - 4 * PAGE, 8 * PAGE);
   assert_int_equal (count (&b, ORIGIN_READ), 2);
@@ -333,7 +323,7 @@ TEST (a_usual_read_is_not_lent)
   struct bed b;
   struct task *t;
 
-  set_up_patterns (&b);
+  set_up (&b);
   close_door (&b, ORIGIN_READ);
   t = rd (&b, buf, 0, 4 * PAGE);
   assert_false (inode_op_is_lent (&t->op));
@@ -349,7 +339,7 @@ TEST (each_allocation_may_fail)
   unsigned long before, n, i;
   struct bed b;
 
-  set_up_patterns (&b);
+  set_up (&b);
   before = world_allocs ();
   assert_ok (past (&b, buf, 0, 16 * PAGE));
   n = world_allocs () - before;
@@ -378,7 +368,6 @@ TEST (it_needs_no_frame)
   struct world_options o = { .nframes = 64, .dirty_max = 64 * PAGE, .dirty_background = 64 * PAGE };
   struct bed b;
 
-  memset (ones, 1, sizeof ones);
   set_up_with (&b, world_info (SIZE), o);
   close_door (&b, ORIGIN_WRITE);
   assert_ok (wr (&b, ones, 0, 32 * PAGE, 0));
@@ -415,5 +404,5 @@ main (void)
     cmocka_unit_test (it_needs_no_frame),
   };
 
-  return cmocka_run_group_tests (tests, NULL, NULL);
+  return cmocka_run_group_tests (tests, fill_patterns, NULL);
 }

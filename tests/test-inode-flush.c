@@ -19,8 +19,6 @@
 #include "inode-bed.h"
 #include "inode-map.h"
 
-static uint8_t ones[SIZE], twos[SIZE];
-
 /*----------------------------------------------------------------------*/
 /* Others get the processor at the nth release of a lock, and we wait for them. */
 
@@ -278,31 +276,21 @@ TEST (a_write_with_fua_over_part_of_a_block_is_durable_without_a_flush)
 }
 
 static int
-calm (void **state)
+calm_all (void **state)
 {
-  (void) state;
   moment.lock = NULL;
-  return 0;
-}
-
-static int
-fill_patterns (void **state)
-{
-  (void) state;
-  memset (ones, 1, sizeof ones);
-  memset (twos, 2, sizeof twos);
-  return 0;
+  return calm (state);
 }
 
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup (a_flush_waits_for_what_replaces_what_it_waits_for, calm),
-    cmocka_unit_test_setup (a_flush_waits_for_zeros_that_go_over_a_block_that_is_being_read_for_it, calm),
-    cmocka_unit_test_setup (zeros_with_fua_wait_for_what_goes_over_them, calm),
-    cmocka_unit_test_setup (a_write_with_fua_waits_for_zeros_that_go_over_one_of_its_blocks_while_they_are_read, calm),
-    cmocka_unit_test_setup (a_write_with_fua_over_part_of_a_block_is_durable_without_a_flush, calm),
+    cmocka_unit_test_setup (a_flush_waits_for_what_replaces_what_it_waits_for, calm_all),
+    cmocka_unit_test_setup (a_flush_waits_for_zeros_that_go_over_a_block_that_is_being_read_for_it, calm_all),
+    cmocka_unit_test_setup (zeros_with_fua_wait_for_what_goes_over_them, calm_all),
+    cmocka_unit_test_setup (a_write_with_fua_waits_for_zeros_that_go_over_one_of_its_blocks_while_they_are_read, calm_all),
+    cmocka_unit_test_setup (a_write_with_fua_over_part_of_a_block_is_durable_without_a_flush, calm_all),
   };
 
   return cmocka_run_group_tests (tests, fill_patterns, NULL);

@@ -14,7 +14,7 @@
 
 #include "inode-bed.h"
 
-static uint8_t ones[512 * K], twos[PAGE], buf[SIZE];
+static uint8_t buf[SIZE];
 
 static void
 read_zeros (struct bed *b, uint64_t off, uint64_t len)
@@ -897,24 +897,6 @@ TEST (extents_end_with_the_first_error_and_need_no_memory)
   assert_int_equal (err, 0);
   assert_int_equal (s.end, MIB);
   tear_down (&b);
-}
-
-/* A test that failed may have left something broken. */
-static int
-calm (void **state)
-{
-  (void) state;
-  world_refuse (false);
-  return 0;
-}
-
-static int
-fill_patterns (void **state)
-{
-  (void) state;
-  memset (ones, 1, sizeof ones);
-  memset (twos, 2, sizeof twos);
-  return 0;
 }
 
 int

@@ -24,7 +24,7 @@
 #include "inode-attr.h"
 #include "inode-bed.h"
 
-static uint8_t ones[512 * K], twos[64 * K], buf[SIZE], bufs[16][PAGE];
+static uint8_t buf[SIZE], bufs[16][PAGE];
 
 /*----------------------------------------------------------------------*/
 /* The system refuses. */
@@ -1474,80 +1474,68 @@ TEST (every_allocation_may_fail_when_written_through)
 
 /* A test that failed may have left something broken. */
 static int
-calm (void **state)
+calm_all (void **state)
 {
-  (void) state;
   no_calloc = no_mmap = false;
-  world_refuse (false);
-  world_fail_alloc_nth (-1);
   race = NULL;
   when_chosen = NULL;
-  return 0;
-}
-
-static int
-fill_patterns (void **state)
-{
-  (void) state;
-  memset (ones, 1, sizeof ones);
-  memset (twos, 2, sizeof twos);
-  return 0;
+  return calm (state);
 }
 
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup (what_cannot_be_cut_out_of_its_run_stays_and_is_told, calm),
-    cmocka_unit_test_setup (what_is_dirty_at_the_end_of_a_range_stays_when_that_goes, calm),
-    cmocka_unit_test_setup (an_inode_is_empty_when_nothing_is_there_and_nothing_comes, calm),
-    cmocka_unit_test_setup (what_is_dirty_is_named_in_order_until_it_is_enough, calm),
-    cmocka_unit_test_setup (a_block_that_the_old_end_cut_waits_for_its_part_under_way, calm),
-    cmocka_unit_test_setup (who_hears_others_errors_again_and_again_is_told_in_the_end, calm),
-    cmocka_unit_test_setup (the_last_few_bytes_of_a_disk_are_looked_at_for_zeros_too, calm),
-    cmocka_unit_test_setup (nothing_is_prefetched_where_a_fill_under_way_was_written_over, calm),
-    cmocka_unit_test_setup (reads_of_an_origin_with_large_blocks_are_whole_blocks_and_no_longer_than_it_takes, calm),
-    cmocka_unit_test_setup (of_a_run_that_is_too_short_whole_multiples_are_used, calm),
-    cmocka_unit_test_setup (who_is_second_to_ask_for_a_page_waits_for_the_first, calm),
-    cmocka_unit_test_setup (who_finds_a_page_written_since_does_not_ask_for_it, calm),
-    cmocka_unit_test_setup (nothing_is_asked_for_behind_an_end_that_moved_just_now, calm),
-    cmocka_unit_test_setup (a_write_whose_page_goes_while_it_looks_for_frames_is_written, calm),
-    cmocka_unit_test_setup (more_flushes_wait_than_generations_are_kept, calm),
-    cmocka_unit_test_setup (zeros_inherit_the_oldest_generation_of_what_they_replace, calm),
-    cmocka_unit_test_setup (generations_are_closed_by_age_in_bounded_number, calm),
-    cmocka_unit_test_setup (a_generation_that_is_one_with_a_younger_one_is_as_old_as_it_was, calm),
-    cmocka_unit_test_setup (a_write_through_whose_bytes_others_carry_waits_for_a_flush, calm),
-    cmocka_unit_test_setup (a_flush_makes_nothing_clean_that_was_answered_after_it_was_sent, calm),
-    cmocka_unit_test_setup (a_lost_connections_flush_keeps_its_place_until_it_is_answered, calm),
-    cmocka_unit_test_setup (what_was_under_way_when_the_origin_became_another_one_is_answered_by_it, calm),
-    cmocka_unit_test_setup (a_cancelled_read_counts_as_demand_no_longer, calm),
-    cmocka_unit_test_setup (a_flush_is_not_failed_by_a_write_that_was_sent_before_it, calm),
-    cmocka_unit_test_setup (a_flush_is_failed_by_any_write_that_is_sent_while_it_waits, calm),
-    cmocka_unit_test_setup (an_answer_that_did_not_come_in_time_is_an_io_error_to_clients, calm),
-    cmocka_unit_test_setup (a_flush_that_its_connection_did_not_answer_is_sent_again, calm),
-    cmocka_unit_test_setup (a_write_through_is_not_failed_by_a_flush_of_others, calm),
-    cmocka_unit_test_setup (unsafe_ignores_flushes_and_nothing_else, calm),
-    cmocka_unit_test_setup (a_cancelled_flush_is_on_no_list, calm),
-    cmocka_unit_test_setup (a_third_export_waits_for_a_write_request_of_the_others, calm),
-    cmocka_unit_test_setup (a_refused_trim_is_forgiven_and_a_failed_one_is_not, calm),
-    cmocka_unit_test_setup (what_finds_no_node_to_travel_is_sent_later, calm),
-    cmocka_unit_test_setup (a_read_modify_write_that_finds_no_node_or_whose_read_fails_is_begun_anew, calm),
-    cmocka_unit_test_setup (a_clean_page_that_leaves_when_its_block_is_chosen_is_sent_as_it_was, calm),
-    cmocka_unit_test_setup (writers_are_who_wrote_in_this_second_or_the_one_before, calm),
-    cmocka_unit_test_setup (who_reads_behind_a_shorter_end_that_is_none_any_more_waits_for_the_page, calm),
-    cmocka_unit_test_setup (a_fua_write_that_became_zeros_before_it_was_sent_is_flushed, calm),
-    cmocka_unit_test_setup (a_fua_write_whose_request_ended_without_it_is_flushed, calm),
-    cmocka_unit_test_setup (zeros_are_made_with_no_lock_held, calm),
-    cmocka_unit_test_setup (a_failed_write_through_leaves_no_bytes_in_either_mib, calm),
-    cmocka_unit_test_setup (a_failed_write_through_without_memory_ends, calm),
-    cmocka_unit_test_setup (a_failed_write_through_takes_nothing_of_one_that_waits_for_frames, calm),
-    cmocka_unit_test_setup (where_nothing_gets_clean_what_needs_a_frame_fails, calm),
-    cmocka_unit_test_setup (a_zero_that_fails_half_way_tells_of_its_dirt, calm),
-    cmocka_unit_test_setup (a_writer_above_the_background_is_slowed_for_as_long_as_it_is_told, calm),
-    cmocka_unit_test_setup (an_environment_that_cannot_be_made_takes_nothing, calm),
-    cmocka_unit_test_setup (an_inode_without_memory_for_read_ahead_reads_without_it, calm),
-    cmocka_unit_test_setup (every_allocation_may_fail_over_large_blocks, calm),
-    cmocka_unit_test_setup (every_allocation_may_fail_when_written_through, calm),
+    cmocka_unit_test_setup (what_cannot_be_cut_out_of_its_run_stays_and_is_told, calm_all),
+    cmocka_unit_test_setup (what_is_dirty_at_the_end_of_a_range_stays_when_that_goes, calm_all),
+    cmocka_unit_test_setup (an_inode_is_empty_when_nothing_is_there_and_nothing_comes, calm_all),
+    cmocka_unit_test_setup (what_is_dirty_is_named_in_order_until_it_is_enough, calm_all),
+    cmocka_unit_test_setup (a_block_that_the_old_end_cut_waits_for_its_part_under_way, calm_all),
+    cmocka_unit_test_setup (who_hears_others_errors_again_and_again_is_told_in_the_end, calm_all),
+    cmocka_unit_test_setup (the_last_few_bytes_of_a_disk_are_looked_at_for_zeros_too, calm_all),
+    cmocka_unit_test_setup (nothing_is_prefetched_where_a_fill_under_way_was_written_over, calm_all),
+    cmocka_unit_test_setup (reads_of_an_origin_with_large_blocks_are_whole_blocks_and_no_longer_than_it_takes, calm_all),
+    cmocka_unit_test_setup (of_a_run_that_is_too_short_whole_multiples_are_used, calm_all),
+    cmocka_unit_test_setup (who_is_second_to_ask_for_a_page_waits_for_the_first, calm_all),
+    cmocka_unit_test_setup (who_finds_a_page_written_since_does_not_ask_for_it, calm_all),
+    cmocka_unit_test_setup (nothing_is_asked_for_behind_an_end_that_moved_just_now, calm_all),
+    cmocka_unit_test_setup (a_write_whose_page_goes_while_it_looks_for_frames_is_written, calm_all),
+    cmocka_unit_test_setup (more_flushes_wait_than_generations_are_kept, calm_all),
+    cmocka_unit_test_setup (zeros_inherit_the_oldest_generation_of_what_they_replace, calm_all),
+    cmocka_unit_test_setup (generations_are_closed_by_age_in_bounded_number, calm_all),
+    cmocka_unit_test_setup (a_generation_that_is_one_with_a_younger_one_is_as_old_as_it_was, calm_all),
+    cmocka_unit_test_setup (a_write_through_whose_bytes_others_carry_waits_for_a_flush, calm_all),
+    cmocka_unit_test_setup (a_flush_makes_nothing_clean_that_was_answered_after_it_was_sent, calm_all),
+    cmocka_unit_test_setup (a_lost_connections_flush_keeps_its_place_until_it_is_answered, calm_all),
+    cmocka_unit_test_setup (what_was_under_way_when_the_origin_became_another_one_is_answered_by_it, calm_all),
+    cmocka_unit_test_setup (a_cancelled_read_counts_as_demand_no_longer, calm_all),
+    cmocka_unit_test_setup (a_flush_is_not_failed_by_a_write_that_was_sent_before_it, calm_all),
+    cmocka_unit_test_setup (a_flush_is_failed_by_any_write_that_is_sent_while_it_waits, calm_all),
+    cmocka_unit_test_setup (an_answer_that_did_not_come_in_time_is_an_io_error_to_clients, calm_all),
+    cmocka_unit_test_setup (a_flush_that_its_connection_did_not_answer_is_sent_again, calm_all),
+    cmocka_unit_test_setup (a_write_through_is_not_failed_by_a_flush_of_others, calm_all),
+    cmocka_unit_test_setup (unsafe_ignores_flushes_and_nothing_else, calm_all),
+    cmocka_unit_test_setup (a_cancelled_flush_is_on_no_list, calm_all),
+    cmocka_unit_test_setup (a_third_export_waits_for_a_write_request_of_the_others, calm_all),
+    cmocka_unit_test_setup (a_refused_trim_is_forgiven_and_a_failed_one_is_not, calm_all),
+    cmocka_unit_test_setup (what_finds_no_node_to_travel_is_sent_later, calm_all),
+    cmocka_unit_test_setup (a_read_modify_write_that_finds_no_node_or_whose_read_fails_is_begun_anew, calm_all),
+    cmocka_unit_test_setup (a_clean_page_that_leaves_when_its_block_is_chosen_is_sent_as_it_was, calm_all),
+    cmocka_unit_test_setup (writers_are_who_wrote_in_this_second_or_the_one_before, calm_all),
+    cmocka_unit_test_setup (who_reads_behind_a_shorter_end_that_is_none_any_more_waits_for_the_page, calm_all),
+    cmocka_unit_test_setup (a_fua_write_that_became_zeros_before_it_was_sent_is_flushed, calm_all),
+    cmocka_unit_test_setup (a_fua_write_whose_request_ended_without_it_is_flushed, calm_all),
+    cmocka_unit_test_setup (zeros_are_made_with_no_lock_held, calm_all),
+    cmocka_unit_test_setup (a_failed_write_through_leaves_no_bytes_in_either_mib, calm_all),
+    cmocka_unit_test_setup (a_failed_write_through_without_memory_ends, calm_all),
+    cmocka_unit_test_setup (a_failed_write_through_takes_nothing_of_one_that_waits_for_frames, calm_all),
+    cmocka_unit_test_setup (where_nothing_gets_clean_what_needs_a_frame_fails, calm_all),
+    cmocka_unit_test_setup (a_zero_that_fails_half_way_tells_of_its_dirt, calm_all),
+    cmocka_unit_test_setup (a_writer_above_the_background_is_slowed_for_as_long_as_it_is_told, calm_all),
+    cmocka_unit_test_setup (an_environment_that_cannot_be_made_takes_nothing, calm_all),
+    cmocka_unit_test_setup (an_inode_without_memory_for_read_ahead_reads_without_it, calm_all),
+    cmocka_unit_test_setup (every_allocation_may_fail_over_large_blocks, calm_all),
+    cmocka_unit_test_setup (every_allocation_may_fail_when_written_through, calm_all),
   };
 
   return cmocka_run_group_tests (tests, fill_patterns, NULL);

@@ -65,7 +65,7 @@
 
 #include "inode-bed.h"
 
-static uint8_t ones[256 * K], twos[64 * K], buf[SIZE], bufs[16][PAGE];
+static uint8_t buf[SIZE], bufs[16][PAGE];
 
 /*----------------------------------------------------------------------*/
 /* Fills. */
@@ -2038,15 +2038,6 @@ TEST (holes_that_are_known_make_room)
   assert_ok (rd (&b, bufs[0], 3 * PAGE, PAGE));
   assert_ok (flush (&b));
   tear_down (&b);
-}
-
-static int
-fill_patterns (void **state)
-{
-  (void) state;
-  memset (ones, 1, sizeof ones);
-  memset (twos, 2, sizeof twos);
-  return 0;
 }
 
 /*----------------------------------------------------------------------*/
