@@ -464,6 +464,27 @@ page_is_wanted (struct inode *ino, struct stripe *st, uint64_t pgoff, uint64_t *
   return !zero && !fill_in_way (st, page);
 }
 
+/* From off, a page's start, on: pages of which nothing at all is here, seen at one look.  Where they end; it may be off.  Page by
+ * page they took a fifth of the instructions of a cold read.
+ */
+static uint64_t
+skip_absent (struct inode *ino, struct stripe *st, uint64_t off, uint64_t end)
+{
+  struct range gap, piece;
+  struct zero_value v;
+
+  if (off >= end || !rangeset_next_gap (&st->map, (struct range) { off, end }, &gap) || gap.start != off
+      || fill_in_way (st, gap))
+    return off;
+  if (atomic_load_explicit (&ino->nzeros, memory_order_relaxed)) {
+    rwlock_take_shared (&ino->zlock);
+    if (zeroset_next_piece (&ino->zeros, gap, &piece, &v))
+      gap.end = piece.start;
+    rwlock_drop (&ino->zlock);
+  }
+  return page_of (gap.end);
+}
+
 /* What is to be done for r.start and what follows it. */
 enum plan {
   PLAN_NOTHING,                 /* it is there up to run->end */
@@ -490,7 +511,8 @@ plan (struct inode *ino, struct stripe *st, struct range r, struct range *run, s
   if (!page_is_wanted (ino, st, off, &run->end))
     return PLAN_NOTHING;
   run->start = off;
-  for (off += PAGE_SIZE; off < r.end && off < limit && page_is_wanted (ino, st, off, &end); off += PAGE_SIZE)
+  off = skip_absent (ino, st, off + PAGE_SIZE, r.end < limit ? r.end : limit);
+  for (; off < r.end && off < limit && page_is_wanted (ino, st, off, &end); off += PAGE_SIZE)
     ;
   run->end = off;
   return PLAN_ASK;
