@@ -74,6 +74,8 @@ pagecache_read (struct pagecache_file *f, void *buf, uint64_t len, uint64_t off)
   err = cache_admit (f->ex, off, len);
   if (err)
     return err;
+  if (PC_LIKELY (inode_read_hit (f->ex->ino, buf, range_of (len, off))))
+    return 0;
   inode_op_read (&op, f->ex->ino, buf, range_of (len, off));
   return public_errno (inode_op_wait (&op, f->gone, f->gone_arg));
 }

@@ -12,6 +12,9 @@
  *
  * No lock is held for more than COPY_MAX of copying.  A hit takes no other lock, allocates nothing, makes no
  * system call and writes one byte a page at most (evict_touch).
+ *
+ * Most hits are short and lie in one piece: inode_read_hit () is the way for them, and read_run () for everything.  Preparing an
+ * op, driving and ending it is more than half of what such a hit costs.
  */
 #include <config.h>
 
@@ -240,6 +243,39 @@ count_hits (struct inode *ino, uint64_t off, unsigned n)
 
   if (atomic_fetch_add_explicit (tally, n, memory_order_relaxed) + n >= UINT32_C (1) << 30)
     STAT_ADD (ino, hits, atomic_exchange_explicit (tally, 0, memory_order_relaxed));
+}
+
+/* The same memory at the same moment as an op would give, without one: what is in one run of frames, in one hold.  Whatever
+ * wants more than a copy (a gap, what was fetched ahead, a hit that a stream may follow, an error) is an op's.
+ */
+bool
+inode_read_hit (struct inode *ino, void *buf, struct range r)
+{
+  struct inode_env *env = ino->env;
+  struct stripe *st = inode_stripe (ino, r.start);
+  unsigned n = pages_touched (r), i;
+  struct range seg;
+  uint32_t frame;
+  bool hit;
+
+  lock_assert_none_held ();
+  assert (range_is_well_formed (r) && !range_is_empty (r));
+  if (range_len (r) > COPY_MAX || atomic_load (&ino->failed_err) || r.end > inode_end (ino)
+      || (ino->ra && readahead_may_follow (atomic_load_explicit (&ino->ra_places, memory_order_relaxed), r.start,
+                                           range_len (r))))
+    return false;
+  rwlock_take_shared (&st->lock);
+  hit = rangeset_find (&st->map, r.start, &seg, &frame) && r.end <= seg.end;
+  for (i = 0; hit && i < n; i++)
+    hit = !evict_is_ahead (env->evict, frame + i);
+  if (hit) {
+    memcpy (buf, memfile_addr (env->mf, frame) + (r.start & (PAGE_SIZE - 1)), range_len (r));
+    for (i = 0; i < n; i++)
+      evict_touch (env->evict, frame + i);
+    count_hits (ino, r.start, n);
+  }
+  rwlock_drop (&st->lock);
+  return hit;
 }
 
 static bool

@@ -224,6 +224,10 @@ struct inode_op {
 };
 
 extern void inode_op_read (struct inode_op *, struct inode *, void *buf, struct range);
+
+/* The short way of a read whose bytes are all there.  False: it did nothing, an op has to look. */
+extern bool inode_read_hit (struct inode *, void *buf, struct range);
+
 extern void inode_op_write (struct inode_op *, struct inode *, const void *buf, struct range, unsigned flags);
 extern void inode_op_zero (struct inode_op *, struct inode *, struct range, unsigned flags);
 extern void inode_op_trim (struct inode_op *, struct inode *, struct range, unsigned flags);

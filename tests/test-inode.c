@@ -2146,6 +2146,101 @@ TEST (an_origin_that_never_answers_does_not_stop_writers_of_another)
 }
 
 /*----------------------------------------------------------------------*/
+/* Short hits. */
+
+static unsigned
+heat (struct bed *b)
+{
+  unsigned sum = 0;
+  uint32_t f;
+
+  for (f = 0; f < memfile_max (b->w.mf); f++)
+    sum += b->w.env.evict->heat[f];
+  return sum;
+}
+
+TEST (what_is_there_is_copied_without_an_op)
+{
+  struct bed b;
+  uint64_t hits, reads;
+  unsigned before;
+
+  set_up (&b);
+  assert_ok (rd (&b, buf, 0, 128 * K));
+  assert_ok (rd (&b, buf, MIB - 4 * PAGE, 8 * PAGE));
+  hits = inode_get_stats (b.ino)->hits;
+  reads = count (&b, ORIGIN_READ);
+  memset (buf, 0xee, sizeof buf);
+  before = heat (&b);
+  assert_true (inode_read_hit (b.ino, buf, at (3 * PAGE, PAGE)));
+  assert_int_equal (heat (&b), before + 1);
+  assert_orig (buf, 3 * PAGE, PAGE);
+  assert_true (inode_read_hit (b.ino, buf, at (PAGE - 1, 2)));
+  assert_int_equal (heat (&b), before + 3);
+  assert_orig (buf, PAGE - 1, 2);
+  assert_orig (buf + 2, 3 * PAGE + 2, PAGE - 2);
+  assert_true (inode_read_hit (b.ino, buf, at (128 * K - 1, 1)));
+  assert_int_equal (inode_get_stats (b.ino)->hits, hits + 4);
+  assert_int_equal (count (&b, ORIGIN_READ), reads);
+  tear_down (&b);
+}
+
+TEST (what_wants_more_than_a_copy_is_left_to_an_op)
+{
+  struct bed b;
+  uint64_t hits;
+
+  set_up (&b);
+  assert_ok (rd (&b, buf, 0, 128 * K));
+  assert_ok (rd (&b, buf, MIB - 4 * PAGE, 8 * PAGE));
+  assert_ok (zero (&b, 8 * PAGE, PAGE, 0));
+  assert_int_equal (inode_prefetch (b.ino, at (2 * MIB, 4 * PAGE), true), 4 * PAGE);
+  hits = inode_get_stats (b.ino)->hits;
+  memset (buf, 0xee, sizeof buf);
+  /* Too long for one hold; half of it is not there; in two stripes; zeros; nobody has read it yet. */
+  assert_false (inode_read_hit (b.ino, buf, at (10 * PAGE, 64 * K + 1)));
+  assert_false (inode_read_hit (b.ino, buf, at (128 * K - 1, 2)));
+  assert_false (inode_read_hit (b.ino, buf, at (128 * K, 1)));
+  assert_false (inode_read_hit (b.ino, buf, at (MIB - PAGE, 2 * PAGE)));
+  assert_false (inode_read_hit (b.ino, buf, at (8 * PAGE, 512)));
+  assert_false (inode_read_hit (b.ino, buf, at (2 * MIB, PAGE)));
+  assert_int_equal (inode_get_stats (b.ino)->hits, hits);
+  assert_int_equal (buf[0], 0xee);
+  assert_true (inode_read_hit (b.ino, buf, at (10 * PAGE, 64 * K)));
+  assert_orig (buf, 10 * PAGE, 64 * K);
+  /* Once it was read it is like any other. */
+  assert_ok (rd (&b, buf, 2 * MIB, PAGE));
+  assert_true (inode_read_hit (b.ino, buf, at (2 * MIB, PAGE)));
+  assert_false (inode_read_hit (b.ino, buf, at (2 * MIB, 2 * PAGE)));
+
+  /* The origin is another one, or ends before. */
+  atomic_store (&b.ino->failed_err, EIO);
+  assert_false (inode_read_hit (b.ino, buf, at (0, PAGE)));
+  atomic_store (&b.ino->failed_err, 0);
+  atomic_store (&b.ino->end, 2 * PAGE);
+  assert_false (inode_read_hit (b.ino, buf, at (PAGE, PAGE + 1)));
+  assert_true (inode_read_hit (b.ino, buf, at (PAGE, PAGE)));
+  atomic_store (&b.ino->end, b.ino->size);
+  clean (&b);
+  tear_down (&b);
+}
+
+/* Read-ahead must hear of it. */
+TEST (a_hit_that_a_stream_may_follow_is_left_to_an_op)
+{
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), (struct world_options) { .nframes = 2048, .readahead = 2 * MIB });
+  assert_ok (rd (&b, buf, PAGE, PAGE));
+  assert_true (inode_read_hit (b.ino, buf, at (PAGE, PAGE)));
+  assert_ok (rd (&b, buf, 2 * PAGE, PAGE));
+  assert_ok (rd (&b, buf, 3 * PAGE, PAGE));
+  assert_true (atomic_load (&b.ino->ra_places) != 0);
+  assert_false (inode_read_hit (b.ino, buf, at (PAGE, PAGE)));
+  tear_down (&b);
+}
+
+/*----------------------------------------------------------------------*/
 /* Counters. */
 
 TEST (hits_and_misses_are_blocks)
@@ -2291,6 +2386,9 @@ main (void)
     cmocka_unit_test (what_only_begins_with_zeros_is_data),
     cmocka_unit_test (written_zeros_that_the_origin_refuses_as_such_are_sent_as_data),
     cmocka_unit_test (an_origin_that_never_answers_does_not_stop_writers_of_another),
+    cmocka_unit_test (what_is_there_is_copied_without_an_op),
+    cmocka_unit_test (what_wants_more_than_a_copy_is_left_to_an_op),
+    cmocka_unit_test (a_hit_that_a_stream_may_follow_is_left_to_an_op),
     cmocka_unit_test (hits_and_misses_are_blocks),
     cmocka_unit_test (hits_of_all_stripes_are_told_and_none_is_lost),
     cmocka_unit_test (generations_wrap_and_nothing_is_forgotten),
