@@ -786,27 +786,35 @@ is_read_again (struct readahead *ra, const struct readahead_event *ev)
   return ra->passed[i].bytes > len + NEAR_MAX;
 }
 
+/* For a second nobody had enough under way: whoever reads now, in small pieces or in steps too, is not the scan's client. */
+static void
+end_scan (struct readahead *ra, uint64_t now_ns)
+{
+  if (now_ns <= ra->scan_ns + QUIET_NS)
+    return;
+  ra->scan = false;
+  ra->scanned = 0;
+  ra->doubt = 0;
+}
+
 /* A read of an open stream that was not there before. */
 static void
 note_scan (struct readahead *ra, const struct readahead_event *ev)
 {
   uint64_t limit = ra->limits.scan << ra->doubt;
+  bool enough = is_client_enough (ra, ev), again = ev->shared || is_read_again (ra, ev);
 
-  if (ev->now_ns > ra->scan_ns + QUIET_NS) {
-    ra->scanned = 0;
-    ra->doubt = 0;
-  }
-  if (ev->now_ns > ra->scan_ns)
-    ra->scan_ns = ev->now_ns;
   if (ra->limits.scan == 0)
     return;
-  if (ev->shared || is_read_again (ra, ev)) {
+  if ((enough || again) && ev->now_ns > ra->scan_ns)
+    ra->scan_ns = ev->now_ns;
+  if (again) {
     memset (ra->passed, 0, sizeof ra->passed);
     ra->scanned = 0;
     if (ra->doubt < DOUBT_MAX)
       ra->doubt++;
   }
-  else if (is_client_enough (ra, ev))
+  else if (enough)
     ra->scanned = clamp (ra->scanned + ev->len, 0, limit + SCAN_SLACK);
   else if (ra->scan)
     ra->scanned -= clamp (ev->len, 0, ra->scanned);
@@ -840,6 +848,7 @@ give_out (struct readahead *ra, const struct readahead_event *ev,
   if (ev->what == READAHEAD_HIT)
     return 0;                   /* read before: no sign that more is wanted */
   judge (ra, i);
+  end_scan (ra, ev->now_ns);
   if (s->open && !s->strided)
     note_scan (ra, ev);
   if (ra->scan || is_client_ahead (ra, ev)) {

@@ -61,7 +61,7 @@
  * reads now would have left before it could come by again, and would take other
  * things with it.  That is a scan (readahead_is_scan): `scan' bytes read in
  * order and not there before, by clients who keep at least under way what the
- * way to the origin holds, and are never quiet for a second.  What is read from
+ * way to the origin holds, and never less for a whole second.  What is read from
  * then on need not be kept, nor fetched ahead.  Should somebody read the same
  * again shortly (a second reader behind the first, or beside it), that was wrong:
  * it ends, and takes twice as long to be believed the next time.
@@ -159,7 +159,7 @@ struct readahead {
   bool scan;                    /* readahead_is_scan () */
   uint8_t doubt;                /* it was none so often */
   uint64_t scanned;             /* bytes that it has read */
-  uint64_t scan_ns;             /* when it last did */
+  uint64_t scan_ns;             /* when it last did, with enough under way */
   struct {
     uint64_t place, bytes;      /* read past the cache in there */
   } passed[READAHEAD_PASSED];

@@ -1136,6 +1136,41 @@ TEST (after_a_second_of_quiet_it_begins_anew)
 }
 
 /* A second reader, so much behind: what it wants was not kept.  Twice as much has to be read then. */
+TEST (a_scan_that_has_ended_takes_nothing_from_who_reads_in_steps)
+{
+  struct reader r;
+
+  set_up_scan (&r, SCAN);
+  scan_from (&r, 0, 2 * SCAN);
+  assert_true (readahead_is_scan (&r.ra));
+  r.now += 3600 * SEC;
+  for (unsigned i = 0; i < 8; i++)
+    scan_read (&r, 32 * GIB + i * 16 * MIB, 0, false);
+  assert_true (r.n > 0);
+  assert_false (readahead_is_scan (&r.ra));
+}
+
+/* At 10 ms and 4 KiB a read the 16 MiB of slack are 40 s. */
+TEST (who_waits_for_each_answer_is_read_ahead_for_once_the_scan_is_over)
+{
+  struct reader r;
+  uint64_t off, end;
+
+  set_up_scan (&r, SCAN);
+  for (off = 0; off < 2 * SCAN; off += SCAN_LEN)
+    scan_read (&r, off, 8 * MIB, false);
+  assert_true (readahead_is_scan (&r.ra));
+  end = r.now + SEC;
+  for (off = 32 * GIB; r.n == 0 && r.now <= end; off += 4 * KIB, r.now += 10 * MS) {
+    struct readahead_event ev = { .off = off, .len = 4 * KIB, .what = READAHEAD_MISS, .now_ns = r.now };
+
+    assert_true (readahead_is_scan (&r.ra));
+    r.n = readahead_access (&r.ra, &ev, r.out, READAHEAD_BATCH);
+  }
+  assert_true (r.n > 0 && r.now >= end);
+  assert_false (readahead_is_scan (&r.ra));
+}
+
 TEST (what_is_read_again_shortly_was_no_scan)
 {
   struct reader r;
@@ -1480,6 +1515,8 @@ main (void)
     cmocka_unit_test (a_scan_ends_with_its_client_s_queue),
     cmocka_unit_test (reads_here_and_there_are_no_scan),
     cmocka_unit_test (after_a_second_of_quiet_it_begins_anew),
+    cmocka_unit_test (a_scan_that_has_ended_takes_nothing_from_who_reads_in_steps),
+    cmocka_unit_test (who_waits_for_each_answer_is_read_ahead_for_once_the_scan_is_over),
     cmocka_unit_test (what_is_read_again_shortly_was_no_scan),
     cmocka_unit_test (what_another_one_waits_for_was_no_scan),
     cmocka_unit_test (a_disk_read_twice_is_two_scans),
