@@ -111,9 +111,12 @@ fill_free (struct fill *f)
   for (i = 0; i < f->npages; i++)
     if (f->frames[i] != FRAME_NONE)
       frames[n++] = f->frames[i];
-  memfile_put_many (env->mf, frames, n);
-  inode_env_wake_memory (env);
-  atomic_fetch_sub (&env->nfills, 1);   /* last: see op_may_wait */
+  /* A bypass has no frames to wait for: of a long scan there is always one. */
+  if (f->npages > 0) {
+    memfile_put_many (env->mf, frames, n);
+    inode_env_wake_memory (env);
+    atomic_fetch_sub (&env->nfills, 1); /* last: see op_may_wait */
+  }
   meta_free (env, f, fill_size (f->npages));
 }
 
@@ -628,7 +631,8 @@ fill_new (struct inode *ino, const uint32_t *frames, unsigned n, void *bounce, b
   f->bounce = bounce;
   f->heap = heap;
   f->refs = 1;
-  atomic_fetch_add (&ino->env->nfills, 1);
+  if (n)
+    atomic_fetch_add (&ino->env->nfills, 1);
   list_node_init (&f->node);
   list_init (&f->waiters);
   list_node_init (&f->req.node);

@@ -125,7 +125,7 @@ struct inode_env {
   struct segnodes spare_nodes;
   uint32_t most_spare_nodes;
 
-  _Atomic unsigned nfills;      /* in being: frames that come back without write-back */
+  _Atomic unsigned nfills;      /* in being, with frames: those come back without write-back */
   _Atomic unsigned nblocked;    /* writers that wait for less dirt, of whichever inode */
   _Atomic uint64_t writers;     /* inodes that wrote this second and the one before; see inode_writers_locked */
   _Atomic uint64_t dirty_total; /* bytes dirty in all inodes (D3: all states) */

@@ -378,6 +378,42 @@ TEST (it_needs_no_frame)
   tear_down (&b);
 }
 
+static bool
+no_room (void *arg, unsigned n)
+{
+  (void) arg;
+  (void) n;
+  return false;
+}
+
+/* D15: a read that finds no frame while the origin takes nothing is answered, and does not wait for what a scan holds. */
+TEST (nobody_waits_for_frames_that_it_does_not_hold)
+{
+  enum { N = 64 };
+  uint32_t frames[N];
+  struct task *t, *u;
+  uint32_t events;
+  struct bed b;
+
+  set_up_with (&b, world_info (SIZE), (struct world_options) { .nframes = N });
+  assert_int_equal (memfile_alloc (b.w.mf, N, frames), N);
+  b.w.env.reclaim = no_room;
+  atomic_store (&b.ino->wb_err, ENOSPC);
+  close_door (&b, ORIGIN_READ);
+  t = past (&b, buf, 0, 16 * PAGE);
+  assert_false (t->done);
+  u = rd (&b, other, MIB, PAGE);
+  assert_true (u->done);
+  assert_err (u, EIO);
+  events = atomic_load (&b.w.env.mem_events);
+  open_door (&b, ORIGIN_READ);
+  assert_ok (t);
+  assert_int_equal (atomic_load (&b.w.env.mem_events), events);
+  atomic_store (&b.ino->wb_err, 0);
+  memfile_put_many (b.w.mf, frames, N);
+  tear_down (&b);
+}
+
 int
 main (void)
 {
@@ -402,6 +438,7 @@ main (void)
     cmocka_unit_test (a_usual_read_is_not_lent),
     cmocka_unit_test (each_allocation_may_fail),
     cmocka_unit_test (it_needs_no_frame),
+    cmocka_unit_test (nobody_waits_for_frames_that_it_does_not_hold),
   };
 
   return cmocka_run_group_tests (tests, fill_patterns, NULL);
