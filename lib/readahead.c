@@ -811,8 +811,8 @@ note_scan (struct readahead *ra, const struct readahead_event *ev)
   if (again) {
     memset (ra->passed, 0, sizeof ra->passed);
     ra->scanned = 0;
-    if (ra->doubt < DOUBT_MAX)
-      ra->doubt++;
+    if (ra->scan && ra->doubt < DOUBT_MAX)
+      ra->doubt++;              /* once, however many were under way */
   }
   else if (enough)
     ra->scanned = clamp (ra->scanned + ev->len, 0, limit + SCAN_SLACK);

@@ -1190,19 +1190,37 @@ TEST (what_is_read_again_shortly_was_no_scan)
   assert_true (n > 2 * SCAN && n <= 2 * SCAN + 2 * MIB);
 }
 
+/* Many that were under way together are one wrong guess. */
 TEST (what_another_one_waits_for_was_no_scan)
 {
   struct reader r;
-  uint64_t off;
+  uint64_t off, n;
 
   set_up_scan (&r, SCAN);
   off = scan_from (&r, 0, 2 * SCAN);
   scan_read (&r, off, 8 * MIB, true);
   assert_false (readahead_is_scan (&r.ra));
   assert_int_equal (r.ra.scanned, 0);
-  for (unsigned i = 0; i < 300; i++)
-    scan_read (&r, off + i * SCAN_LEN, 8 * MIB, true);
-  assert_true (r.ra.doubt <= 8);
+  for (unsigned i = 0; i < 16; i++)
+    scan_read (&r, off += SCAN_LEN, 8 * MIB, true);
+  n = scan_from (&r, 32 * GIB, 8 * SCAN);
+  assert_true (n > 2 * SCAN && n <= 2 * SCAN + 2 * MIB);
+}
+
+TEST (doubt_has_an_end)
+{
+  struct reader r;
+  uint64_t off = 0, n, before = 0;
+
+  set_up_scan (&r, MIB);
+  for (unsigned i = 0; i < 12; i++) {
+    n = scan_from (&r, off, 512 * MIB);
+    assert_true (readahead_is_scan (&r.ra));
+    assert_true (i > 8 ? n == before : n > before);
+    before = n;
+    scan_read (&r, off += n, 8 * MIB, true);
+    off += SCAN_LEN;
+  }
 }
 
 TEST (a_disk_read_twice_is_two_scans)
@@ -1519,6 +1537,7 @@ main (void)
     cmocka_unit_test (who_waits_for_each_answer_is_read_ahead_for_once_the_scan_is_over),
     cmocka_unit_test (what_is_read_again_shortly_was_no_scan),
     cmocka_unit_test (what_another_one_waits_for_was_no_scan),
+    cmocka_unit_test (doubt_has_an_end),
     cmocka_unit_test (a_disk_read_twice_is_two_scans),
     cmocka_unit_test (readers_that_begin_at_one_moment_do_not_take_each_other_s_place),
     cmocka_unit_test (the_table_of_an_export_fits_8_kib),
