@@ -692,10 +692,8 @@ bypass_new (struct inode_op *op)
 {
   struct fill *f = fill_new (op->ino, NULL, 0, NULL, false);
 
-  if (f) {
+  if (f)
     f->reader = op;
-    op->lent = true;
-  }
   return f;
 }
 
@@ -771,6 +769,8 @@ fill_want (struct inode *ino, struct range r, struct inode_op *op, bool ahead, u
       && inode_end (ino) == origin_end && (!f->reader || may_bypass (op, st, planned))) {
     f->range = planned;
     list_push_back (&st->fills, &f->node);
+    if (f->reader)
+      op->lent = true;
     if (op)
       fill_join (f, op);
     rwlock_drop (&st->lock);

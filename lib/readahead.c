@@ -755,35 +755,30 @@ is_client_enough (const struct readahead *ra, const struct readahead_event *ev)
  */
 #define SCAN_SLACK (16 * MIB)
 
-/* The places are not smaller, for reads come in any order and some belong to the
- * one before.
- */
-static uint64_t
-passed_len (const struct readahead *ra)
-{
-  uint64_t len = ra->limits.scan / (READAHEAD_PASSED / 2);
-
-  return len < 2 * NEAR_MAX ? 2 * NEAR_MAX : len;
-}
-
-/* More is read in one place than there is, before so much else was read that
- * the cache would have lost it as well.
+/* Of what goes past one MiB in so many is remembered, as many as are twice of
+ * what the cache holds: what was gone for longer would not be there anyway.  Does
+ * one of them come again?  Any MiB may be one, for a few that many readers want
+ * again and again are to be seen among a lot that nobody does.
  */
 static bool
 is_read_again (struct readahead *ra, const struct readahead_event *ev)
 {
-  uint64_t len = passed_len (ra), place = ev->off / len + 1; /* 0: none */
-  uint64_t slots = clamp (2 * ra->limits.scan / len, 2, READAHEAD_PASSED);
-  unsigned i = (unsigned) (place % slots);
+  uint64_t each = clamp (ra->limits.scan / MIB / (READAHEAD_PASSED / 2), 1, UINT64_MAX);
+  uint64_t most = clamp (2 * ra->limits.scan / MIB / each, 2, READAHEAD_PASSED);
+  uint64_t place = ev->off / MIB + 1; /* 0: none */
+  unsigned i = 0;
 
-  if (!ev->bypass)
+  if (!ev->bypass || (place * UINT64_C (0x9e3779b97f4a7c15) >> 32) % each != 0)
     return false;
-  if (ra->passed[i].place != place) {
+  while (i < most && ra->passed[i].place != place)
+    i++;
+  if (i == most) {
+    i = ra->passed_next++ % (unsigned) most;
     ra->passed[i].place = place;
     ra->passed[i].bytes = 0;
   }
   ra->passed[i].bytes += ev->len;
-  return ra->passed[i].bytes > len + NEAR_MAX;
+  return ra->passed[i].bytes > MIB + ev->len;   /* reads need not begin where it does */
 }
 
 /* For a second nobody had enough under way: whoever reads now, in small pieces or in steps too, is not the scan's client. */

@@ -14,7 +14,7 @@
  * Memory   sizeof (struct readahead) <= 8 KiB an export, 64 streams.
  * Cost     the stream of the last read is tried first (a few compares); else a
  *          scan of 64 streams, for a hit of the open ones.  Divisions only when something is
- *          given out.
+ *          given out, or went past the cache.
  *
  * How the caller uses it, once a client's read (not once a page):
  *
@@ -133,9 +133,7 @@ struct readahead_stream {
   bool taken : 1, open : 1, strided : 1;
 };
 
-/* Where a scan passed lately: so many places of a part of `scan' each, which
- * together are twice of it.
- */
+/* Of what a scan passed lately, so many MiB are remembered. */
 #define READAHEAD_PASSED 16
 
 struct readahead {
@@ -158,10 +156,11 @@ struct readahead {
 
   bool scan;                    /* readahead_is_scan () */
   uint8_t doubt;                /* it was none so often */
+  uint8_t passed_next;          /* which of passed[] is forgotten next */
   uint64_t scanned;             /* bytes that it has read */
   uint64_t scan_ns;             /* when it last did, with enough under way */
   struct {
-    uint64_t place, bytes;      /* read past the cache in there */
+    uint64_t place, bytes;      /* a MiB, and what was read past the cache of it */
   } passed[READAHEAD_PASSED];
 
   uint32_t accuracy;            /* used of what was resolved, in 1/1024 */

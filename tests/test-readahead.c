@@ -1191,6 +1191,77 @@ TEST (what_is_read_again_shortly_was_no_scan)
 }
 
 /* Many that were under way together are one wrong guess. */
+/* Files of 4 MiB, read in order by many at once and without a pause: three of four reads are of a few that are wanted again,
+ * and these change once.  What else is read goes past; they must come back into the cache, of which they need half.
+ */
+enum { NFILES = 1024, NWANTED = 8, FILE_READS = 16 };
+
+struct shelf {
+  uint64_t used[NFILES], kept, reads;
+  uint16_t have[NFILES];        /* bits: which reads of it would be hits */
+};
+
+static void
+make_room (struct shelf *s, unsigned but)
+{
+  while (s->kept > SCAN) {
+    unsigned old = NFILES;
+
+    for (unsigned i = 0; i < NFILES; i++)
+      if (s->have[i] && i != but && (old == NFILES || s->used[i] < s->used[old]))
+        old = i;
+    s->kept -= (uint64_t) __builtin_popcount (s->have[old]) * SCAN_LEN;
+    s->have[old] = 0;
+  }
+}
+
+static unsigned
+read_file (struct reader *r, struct shelf *s, unsigned f)
+{
+  unsigned hits = 0;
+
+  s->used[f] = ++s->reads;
+  for (unsigned k = 0; k < FILE_READS; k++) {
+    struct readahead_event ev = { .off = f * 4 * MIB + k * SCAN_LEN, .len = SCAN_LEN, .demand_bytes = 8 * MIB, .now_ns = r->now };
+    bool hit = s->have[f] >> k & 1;
+
+    ev.what = hit ? READAHEAD_HIT : READAHEAD_MISS;
+    ev.bypass = !hit && readahead_is_scan (&r->ra);
+    readahead_access (&r->ra, &ev, r->out, READAHEAD_BATCH);
+    r->now += MS / 10;
+    hits += hit;
+    if (!hit && !ev.bypass) {
+      s->have[f] |= (uint16_t) (1 << k);
+      s->kept += SCAN_LEN;
+      make_room (s, f);
+    }
+  }
+  return hits;
+}
+
+TEST (what_many_want_again_comes_back_into_the_cache)
+{
+  static struct shelf s;
+  uint64_t seed = get_seed (), hits = 0;
+  bool scanned = false;
+  struct reader r;
+
+  print_message ("PC_SEED=%" PRIu64 "\n", seed);
+  memset (&s, 0, sizeof s);
+  set_up_scan (&r, SCAN);
+  for (unsigned i = 0; i < 4000; i++) {
+    unsigned wanted = (unsigned) (get_random (&seed) % NWANTED) * 100 + (i >= 1000);
+    unsigned f = get_random (&seed) % 4 ? wanted : (unsigned) (get_random (&seed) % NFILES);
+    unsigned n = read_file (&r, &s, f);
+
+    scanned = scanned || readahead_is_scan (&r.ra);
+    hits += i >= 2000 ? n : 0;
+  }
+  print_message ("%u %% hits\n", (unsigned) (100 * hits / (2000 * FILE_READS)));
+  assert_true (scanned);
+  assert_true (hits >= 60 * 2000 * FILE_READS / 100);
+}
+
 TEST (what_another_one_waits_for_was_no_scan)
 {
   struct reader r;
@@ -1227,7 +1298,7 @@ TEST (a_disk_read_twice_is_two_scans)
 {
   struct reader r;
 
-  for (uint64_t scan = 4 * MIB; scan <= 4 * SCAN; scan *= 2) {
+  for (uint64_t scan = MIB; scan <= 4 * SCAN; scan *= 2) {
     set_up_scan (&r, scan);
     scan_from (&r, 0, 2 * scan + MIB);
     for (unsigned turn = 0; turn < 3; turn++)
@@ -1536,6 +1607,7 @@ main (void)
     cmocka_unit_test (a_scan_that_has_ended_takes_nothing_from_who_reads_in_steps),
     cmocka_unit_test (who_waits_for_each_answer_is_read_ahead_for_once_the_scan_is_over),
     cmocka_unit_test (what_is_read_again_shortly_was_no_scan),
+    cmocka_unit_test (what_many_want_again_comes_back_into_the_cache),
     cmocka_unit_test (what_another_one_waits_for_was_no_scan),
     cmocka_unit_test (doubt_has_an_end),
     cmocka_unit_test (a_disk_read_twice_is_two_scans),
