@@ -283,6 +283,7 @@ next_dirty (struct inode *ino, uint64_t pos, struct range *first)
   bool found = false;
   unsigned i;
 
+  first->start = UINT64_MAX;
   for (i = 0; i < NSTRIPES; i++) {
     struct stripe *st = &ino->stripe[i];
     struct dirty_value v;
@@ -290,7 +291,7 @@ next_dirty (struct inode *ino, uint64_t pos, struct range *first)
 
     rwlock_take_shared (&st->lock);
     if (dirtyset_next (&st->dirty, pos, WB_NOT_CLEAN, WB_SEQ_ANY, &seg, &v)
-        && (!found || seg.start < first->start)) {
+        && seg.start < first->start) {
       *first = seg;
       found = true;
     }

@@ -216,7 +216,7 @@ static int
 zero_some_units (struct inode_op *op, uint64_t end)
 {
   for (;;) {
-    struct range rest = { op->pos, end }, part = stripe_part (rest), mapped;
+    struct range rest = { op->pos, end }, part = stripe_part (rest), mapped = part;
     int err = 0;
 
     if (range_len (rest) >= BULK_MIN) {

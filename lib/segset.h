@@ -555,7 +555,7 @@ SS (remove_range_with) (struct segset *set, struct range r, SS (piece_fn) *fn, v
 {
   struct SS (iter) it;
   struct SS (gap) g;
-  SS (val) left, gone, right;
+  SS (val) left = { 0 }, gone, right = { 0 };   /* for gcc, which does not see that each two ifs are one */
 
   SS (locate) (set, r.start, true, &it, &g);
   if (!SS (iter_ok) (it) || r.start >= SS (end_at) (it.node, it.idx))
